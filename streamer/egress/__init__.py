@@ -1,0 +1,1 @@
+"""From a frame and its result to viewers and to disk."""

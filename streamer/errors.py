@@ -1,0 +1,109 @@
+"""Every error that this project raises on purpose.
+
+StreamerError
+├── SourceError             the input: camera, file, publisher
+│   ├── SourceUnavailable   may come back by itself (network, camera off): retried with back-off
+│   └── SourceUnusable      will not get better by waiting (no video in it, wrong password)
+├── VisionError             models and engines
+│   ├── VisionUnavailable   the worker is starting, restarting or stalled
+│   ├── ModelMissing        a model file is absent or fails its hash
+│   └── PromptUnsupported   the engine cannot answer this object prompt
+├── GalleryError            members and photos
+│   ├── MemberUnknown
+│   ├── MemberExists
+│   └── PhotoRefused        no face, several faces, not an image, too large, ...
+├── NegotiationError        SDP that cannot be answered
+├── StreamUnknown / StreamConflict
+├── RecordingError
+├── ConfigError             a setting, a port, a folder
+└── LimitReached            a stated bound (streams, viewers, size)
+
+The message says what happened, with what value, and what to do next, in one line. `redact` what came from a URL.
+"""
+
+from __future__ import annotations
+
+import re
+
+_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@]*(?::[^/\s]*)?@(?=[^/\s@]+)")
+_SECRET_QUERY = re.compile(r"(?i)([?&;](?:password|passwd|pwd|pass|token|access_token|secret|key|auth)=)[^&\s#;]*")
+
+
+def redact(text: str) -> str:
+    """`text` without user names, passwords and tokens of any URL in it: `rtsp://***@camera/…`."""
+    return _SECRET_QUERY.sub(r"\1***", _USERINFO.sub(r"\g<scheme>***@", text))
+
+
+class StreamerError(Exception):
+    """Base of the tree. `str(error)` is one line that may be shown to a user; credentials are already redacted."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(" ".join(message.split())))
+
+
+class SourceError(StreamerError):
+    """Something about an input."""
+
+
+class SourceUnavailable(SourceError):
+    """The input cannot be reached now and may come back by itself."""
+
+
+class SourceUnusable(SourceError):
+    """The input is reached, or refused for good, and will never give video as it is."""
+
+
+class VisionError(StreamerError):
+    """Something about models or engines."""
+
+
+class VisionUnavailable(VisionError):
+    """The vision worker is starting, restarting or stalled."""
+
+
+class ModelMissing(VisionError):
+    """A model file is absent, cannot be fetched, or fails its hash."""
+
+
+class PromptUnsupported(VisionError):
+    """The engine cannot answer this object prompt."""
+
+
+class GalleryError(StreamerError):
+    """Something about members and their photos."""
+
+
+class MemberUnknown(GalleryError):
+    """No member of that name."""
+
+
+class MemberExists(GalleryError):
+    """A member of that name is there already."""
+
+
+class PhotoRefused(GalleryError):
+    """A photo that cannot be enrolled."""
+
+
+class NegotiationError(StreamerError):
+    """An SDP offer that cannot be answered."""
+
+
+class StreamUnknown(StreamerError):
+    """No stream, session or recording of that id."""
+
+
+class StreamConflict(StreamerError):
+    """The request does not fit the state that the stream is in (a second publisher, say)."""
+
+
+class RecordingError(StreamerError):
+    """A recording that cannot start or had to end."""
+
+
+class ConfigError(StreamerError):
+    """A setting, a port or a folder that cannot be used."""
+
+
+class LimitReached(StreamerError):
+    """A stated bound is reached."""

@@ -1,0 +1,1 @@
+"""Sources: every file here turns one kind of input into I420 frames."""

@@ -1,0 +1,1 @@
+"""The asyncio service: HTTP, streams, supervision. `app.py` wires the rooms together."""

@@ -1,0 +1,154 @@
+"""Settings: defaults, a YAML file, the environment, the command line, in rising order of precedence."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from streamer.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ServiceSettings(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    dashboard_port: int = Field(8501, ge=0, le=65535)
+    allowed_origins: list[str] = []
+    max_streams: int = Field(8, ge=1)
+    max_viewers: int = Field(16, ge=1)
+
+
+class IceServer(_Section):
+    urls: str | list[str]
+    username: str | None = None
+    credential: str | None = None
+
+
+class WebRtcSettings(_Section):
+    interfaces: list[str] = []
+    ice_servers: list[IceServer] = []
+
+
+class VideoSettings(_Section):
+    max_width: int = Field(1920, ge=16)
+    max_height: int = Field(1080, ge=16)
+    bit_rate: int = Field(4_000_000, ge=50_000, le=100_000_000)
+    encoder: Literal["auto", "x264", "nvenc"] = "auto"
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast"] = "superfast"
+    keyframe_seconds: float = Field(1.0, ge=0.1, le=10)
+
+
+class VisionSettings(_Section):
+    engine: Literal["lite", "synthetic", "none"] = "lite"
+    pack: str = "embedded"
+    device: Literal["cpu", "cuda"] = "cpu"
+    identity_every: int = Field(15, ge=1)
+    detector_width: int = Field(640, ge=64, multiple_of=32)
+    detector_height: int = Field(384, ge=64, multiple_of=32)
+    max_tracks: int = Field(6, ge=1, le=63)
+    threads: int = Field(2, ge=1)
+    smoothing: float = Field(0.5, ge=0, le=1)
+    synthetic_delay_seconds: float = Field(0.0, ge=0)
+    stall_seconds: float = Field(1.0, gt=0)
+    hang_seconds: float = Field(8.0, gt=0)
+
+
+class Settings(BaseSettings):
+    """All settings of a process. Every key stands in `configs/default.yaml` with unit and default."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMER_", env_nested_delimiter="__", extra="forbid")
+
+    data_dir: Path | None = None
+    token: str | None = Field(None, min_length=8, repr=False)
+    service: ServiceSettings = ServiceSettings()
+    webrtc: WebRtcSettings = WebRtcSettings()
+    video: VideoSettings = VideoSettings()
+    vision: VisionSettings = VisionSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over init values, which `load` fills from the file."""
+        return env_settings, init_settings
+
+    @property
+    def data_folder(self) -> Path:
+        """Where the gallery, the recordings and fetched models lie."""
+        return self.data_dir or Path(platformdirs.user_data_dir("identity-aware-streamer"))
+
+    @property
+    def on_loopback(self) -> bool:
+        """The service is reachable from this machine only."""
+        if self.service.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.service.host).is_loopback
+        except ValueError:
+            return False
+
+
+def load(config: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
+    """Settings from `config` (YAML), the environment and `overrides` ({"service": {"port": 1}}), which win.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds an unknown key or a wrong value; it names the key.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        values = _read(config)
+    try:
+        settings = Settings(**values)
+        if overrides:
+            settings = Settings.model_validate(_merge(settings.model_dump(), overrides))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f" in {config}" if config is not None else ""
+        raise ConfigError(f"setting {key!r}{where}: {first['msg']}; see configs/default.yaml for every key") from exc
+    return settings
+
+
+def check_binding(settings: Settings) -> None:
+    """Raises `ConfigError` where the service would listen beyond this machine without a token."""
+    if not settings.on_loopback and not settings.token:
+        raise ConfigError(
+            f"refusing to listen on {settings.service.host} without a token: set STREAMER_TOKEN (8 or more characters), "
+            "or bind 127.0.0.1"
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"cannot read configuration {path}: {exc}") from exc
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"configuration {path} is not YAML: {exc}") from exc
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"configuration {path} must be a mapping of sections, not a {type(values).__name__}")
+    return values
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
+    return merged

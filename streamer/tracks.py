@@ -1,0 +1,84 @@
+"""What vision says about one frame. Plain data: it crosses the process border."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels of the frame; x1 and y1 exclusive."""
+
+Style = Literal["annotated", "overlay", "cutout", "hide", "only", "none"]
+STYLES: tuple[Style, ...] = ("annotated", "overlay", "cutout", "hide", "only", "none")
+
+LABEL_TRACK = 0x3F
+"""Low six bits of a label-map byte: 0 background, n = the track whose `label` is n."""
+LABEL_PERSON = 0x40
+"""Set where there is a person, whoever it is (also outside every track), if the engine can say so."""
+LABEL_OBJECT = 0x80
+"""Set where the pixel also belongs to the track's object ("shirt")."""
+MAX_TRACKS = LABEL_TRACK
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a stream's user wants to see."""
+
+    member: str | None = None
+    """Name of the member to follow; None: everybody."""
+    object: str | None = None
+    """Object prompt inside the person ("shirt"); None: the whole person."""
+    everybody: bool = False
+    """Masks of all tracks are wanted on every frame, not only the member's (style `only`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One person over time, on one frame."""
+
+    id: int
+    """For ever: never reused within a stream."""
+    name: str | None
+    """The member's name, or None: unknown."""
+    similarity: float | None
+    """Cosine of the newest face to the named (else the nearest) member, -1..1; None before any face was compared."""
+    state: Literal["tracked", "lost"]
+    """`lost`: not seen on this frame; the mask is empty and the box is the last one."""
+    box_xyxy: Box
+    face_xyxy: Box | None
+    label: int
+    """1..63: this track's value in the label map of the same frame."""
+    object_prompt: str | None = None
+    """The object prompt that LABEL_OBJECT pixels of this track answer; None: no object was asked for or none seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """The result of one `FrameProcessor.step`; pairs with the frame of the same `frame_index`, never with another."""
+
+    frame_index: int
+    pts_seconds: float
+    width: int
+    height: int
+    engine: str
+    identified: bool
+    """Identity (face detection and recognition) ran on this frame."""
+    tracks: tuple[Track, ...]
+    label_map: np.ndarray | None
+    """(H, W) uint8, see LABEL_*; None: no pixel is labelled."""
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    """Time by stage on this frame: identity, propagate, …"""
+
+    def mask(self, track: Track) -> np.ndarray:
+        """(H, W) bool: the pixels of `track`."""
+        if self.label_map is None:
+            return np.zeros((self.height, self.width), bool)
+        return np.equal(self.label_map & LABEL_TRACK, track.label)
+
+    def object_mask(self, track: Track) -> np.ndarray:
+        """(H, W) bool: the pixels of `track` that belong to its object."""
+        if self.label_map is None:
+            return np.zeros((self.height, self.width), bool)
+        return np.equal(self.label_map & (LABEL_TRACK | LABEL_OBJECT), track.label | LABEL_OBJECT)

@@ -1,0 +1,1 @@
+"""Mask engines behind one port (`base.MaskEngine`)."""
