@@ -65,7 +65,9 @@ class VisionSettings(_Section):
 class Settings(BaseSettings):
     """All settings of a process. Every key stands in `configs/default.yaml` with unit and default."""
 
-    model_config = SettingsConfigDict(env_prefix="STREAMER_", env_nested_delimiter="__", extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="STREAMER_", env_nested_delimiter="__", extra="forbid", validate_assignment=True
+    )
 
     data_dir: Path | None = None
     token: str | None = Field(None, min_length=8, repr=False)
@@ -113,8 +115,10 @@ def load(config: Path | None = None, overrides: dict[str, Any] | None = None) ->
         values = _read(config)
     try:
         settings = Settings(**values)
-        if overrides:
-            settings = Settings.model_validate(_merge(settings.model_dump(), overrides))
+        for key, value in (overrides or {}).items():
+            # By assignment, not construction: constructing reads the environment again, and that would win.
+            section = getattr(settings, key)
+            setattr(settings, key, section.model_dump() | value if isinstance(section, BaseModel) else value)
     except ValidationError as exc:
         first = exc.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -144,11 +148,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"configuration {path} must be a mapping of sections, not a {type(values).__name__}")
     return values
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        inner = merged.get(key)
-        merged[key] = _merge(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
-    return merged
