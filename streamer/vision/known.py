@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamer.tracks import Box
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -24,3 +26,31 @@ class Known:
     def nobody(cls, model_id: str = "") -> Known:
         """A gallery without a face."""
         return cls(model_id, (), np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFace:
+    """One face of a photo, as enrolment judges it. It crosses the process border."""
+
+    box_xyxy: Box
+    """Pixels of the picture that was read."""
+    score: float
+    """0..1, the detector's."""
+    embedding: np.ndarray
+    """(d,) float32, unit length."""
+    sharpness: float
+    """Variance of the Laplacian of the aligned 112x112 grey face, 8-bit levels squared; below about 20 is blurred."""
+    yaw: float
+    """Degrees, 0 facing the camera, -90 and 90 the profiles; estimated from the five keypoints, so rough."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoReading:
+    """What the vision side sees in one photo."""
+
+    model_id: str
+    """The model that made the embeddings."""
+    width: int
+    """Pixels of the picture that was read; the faces' boxes are in it."""
+    height: int
+    faces: tuple[PhotoFace, ...]
