@@ -13,6 +13,7 @@ StreamerError
 │   ├── MemberExists
 │   └── PhotoRefused        no face, several faces, not an image, too large, ...
 ├── NegotiationError        SDP that cannot be answered
+│   └── CodecUnsupported    a proper offer, but without H.264
 ├── StreamUnknown / StreamConflict
 ├── RecordingError
 ├── ConfigError             a setting, a port, a folder
@@ -87,6 +88,10 @@ class PhotoRefused(GalleryError):
 
 class NegotiationError(StreamerError):
     """An SDP offer that cannot be answered."""
+
+
+class CodecUnsupported(NegotiationError):
+    """An SDP offer in order, but without a codec that this service speaks."""
 
 
 class StreamUnknown(StreamerError):
