@@ -1,0 +1,74 @@
+"""The composition root: makes the parts, wires them, starts and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from streamer import __version__
+from streamer.egress.recorder import adopt_leftovers
+from streamer.errors import GalleryError
+from streamer.service import api, auth, problems
+from streamer.service.services import Services
+from streamer.service.settings import Settings, check_binding
+from streamer.service.streams import Streams
+from streamer.vision.gallery import Gallery
+from streamer.vision.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+GALLERY_POLL_SECONDS = 0.5
+"""How often another process's change to the gallery is looked for: it shows in running streams within a second."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service as an ASGI application. Raises `ConfigError` where it must not listen as configured."""
+    check_binding(settings)
+    app = FastAPI(title="Identity-aware streamer", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
+    app.state.settings = settings
+    api.install(app)
+    problems.install(app)
+    auth.install(app, settings)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    folder = settings.data_folder
+    recordings = folder / "recordings"
+    gallery = await asyncio.to_thread(Gallery, folder / "gallery")
+    await asyncio.to_thread(adopt_leftovers, recordings)
+    vision = Supervisor(settings.vision, folder)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, gallery.close)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        keeper = group.create_task(vision.run(), name="vision-supervisor")
+        streams = Streams(settings, vision, gallery, recordings, group)
+        services = Services(settings, gallery, vision, streams, recordings)
+        follower = group.create_task(_follow_gallery(services), name="gallery-follower")
+        app.state.services = services
+        try:
+            yield
+        finally:
+            follower.cancel()
+            await streams.aclose()
+            keeper.cancel()
+
+
+async def _follow_gallery(services: Services) -> None:
+    """Push the gallery to vision when vision changes its model, and when any process changed the gallery."""
+    model_id: str | None = None
+    while True:
+        try:
+            changed = await asyncio.to_thread(services.gallery.changed)
+            if changed or services.vision.state.model_id != model_id:
+                model_id = services.vision.state.model_id
+                await services.gallery_changed()
+        except GalleryError as exc:
+            log.warning("gallery: %s", exc)
+        await asyncio.sleep(GALLERY_POLL_SECONDS)

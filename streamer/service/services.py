@@ -1,0 +1,35 @@
+"""What the routes reach through `request.app.state.services`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamer.service.settings import Settings
+from streamer.service.streams import Streams
+from streamer.vision.gallery import Gallery
+from streamer.vision.known import PhotoReading
+from streamer.vision.supervisor import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a running service. Made by `app.create_app`; alive between its start and its end."""
+
+    settings: Settings
+    gallery: Gallery
+    vision: Supervisor
+    streams: Streams
+    recordings: Path
+    """Folder of recordings and their sidecars."""
+
+    async def read_photo(self, encoded: bytes) -> PhotoReading:
+        """Faces of an encoded photo, by the vision worker."""
+        return await self.vision.read_photo(encoded)
+
+    async def gallery_changed(self) -> None:
+        """Give vision the gallery as it is now; running streams follow from their next frame on."""
+        model_id = self.vision.state.model_id
+        if model_id is not None:
+            self.vision.set_known(await asyncio.to_thread(self.gallery.known, model_id))

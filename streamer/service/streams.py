@@ -1,0 +1,155 @@
+"""All live streams of a service: made, found, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from streamer.errors import LimitReached, MemberUnknown, PromptUnsupported, StreamUnknown
+from streamer.service.settings import Settings
+from streamer.service.sources import make_source
+from streamer.service.stream import Stream
+from streamer.tracks import STYLES, Style, Target
+from streamer.vision.gallery import Gallery
+from streamer.vision.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class Unset:
+    """What a client did not mention in a change; None means "nobody in particular"."""
+
+
+UNSET = Unset()
+
+
+class Streams:
+    """The registry. Bound: `service.max_streams`. Each stream is a task of the group that the service runs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        vision: Supervisor,
+        gallery: Gallery,
+        recordings: Path,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        self._settings = settings
+        self._vision = vision
+        self._gallery = gallery
+        self._recordings = recordings
+        self._group = group
+        self._streams: dict[str, Stream] = {}
+        self._starting = 0
+
+    def all(self) -> list[Stream]:
+        """Every stream, oldest first."""
+        return list(self._streams.values())
+
+    def get(self, stream_id: str) -> Stream:
+        """Raises `StreamUnknown`."""
+        try:
+            return self._streams[stream_id]
+        except KeyError:
+            raise StreamUnknown(f"there is no stream {stream_id!r}; GET /api/streams lists them") from None
+
+    async def create(
+        self,
+        source: Mapping[str, Any],
+        member: str | None = None,
+        object: str | None = None,
+        style: str | None = None,
+    ) -> Stream:
+        """Start a stream.
+
+        Raises:
+            SourceUnusable, MemberUnknown, PromptUnsupported: what was asked for cannot be.
+            LimitReached: `service.max_streams` run already.
+        """
+        limit = self._settings.service.max_streams
+        if len(self._streams) + self._starting >= limit:
+            raise LimitReached(f"{limit} streams run already; end one, or raise service.max_streams")
+        self._starting += 1
+        try:
+            checked = check_style(style or "annotated")
+            target = await self._target(member, object, checked)
+            opened = await asyncio.to_thread(make_source, source, self._settings)
+            stream = Stream(
+                secrets.token_hex(4),
+                opened,
+                target,
+                checked,
+                settings=self._settings,
+                vision=self._vision,
+                recordings=self._recordings,
+            )
+        finally:
+            self._starting -= 1
+        self._streams[stream.id] = stream
+        self._group.create_task(self._run(stream), name=f"stream-{stream.id}")
+        log.info("stream %s: %s", stream.id, opened.describe())
+        return stream
+
+    async def update(
+        self,
+        stream: Stream,
+        *,
+        member: str | None | Unset = UNSET,
+        object: str | None | Unset = UNSET,
+        style: str | Unset = UNSET,
+    ) -> None:
+        """Change what a stream shows while it runs; what is UNSET stays. Raises as `create` does."""
+        wanted_style = stream.style if isinstance(style, Unset) else check_style(style)
+        wanted_member = stream.target.member if isinstance(member, Unset) else member
+        wanted_object = stream.target.object if isinstance(object, Unset) else object
+        stream.set_target(await self._target(wanted_member, wanted_object, wanted_style), wanted_style)
+
+    async def remove(self, stream_id: str) -> None:
+        """End a stream and everything of it. Raises `StreamUnknown`."""
+        stream = self.get(stream_id)
+        del self._streams[stream_id]
+        await stream.aclose()
+
+    async def aclose(self) -> None:
+        """End every stream. Twice is fine."""
+        for stream in self.all():
+            self._streams.pop(stream.id, None)
+            await stream.aclose()
+
+    async def _run(self, stream: Stream) -> None:
+        try:
+            await stream.run()
+        except* Exception:
+            # One broken stream must not take its siblings along, which a task group would do.
+            log.exception("stream %s ended by an error", stream.id)
+        finally:
+            self._streams.pop(stream.id, None)
+
+    async def _target(self, member: str | None, object: str | None, style: Style) -> Target:
+        name = None if member is None else await self._member_name(member)
+        phrase = (object or "").strip() or None
+        if phrase is not None:
+            if self._settings.vision.engine == "none":
+                raise PromptUnsupported(f"engine none segments nothing, so no {phrase!r}; use engine lite or sam3")
+            await self._vision.check_phrase(phrase)
+        return Target(name, phrase, everybody=style == "only")
+
+    async def _member_name(self, wanted: str) -> str:
+        members = await asyncio.to_thread(self._gallery.members)
+        for member in members:
+            if member.name.casefold() == wanted.strip().casefold():
+                return member.name
+        known = ", ".join(sorted(member.name for member in members)) or "nobody yet"
+        raise MemberUnknown(f"there is no member {wanted!r}; enrolled: {known}. Add photos under /api/members first")
+
+
+def check_style(style: str) -> Style:
+    """`style` as a `Style`. Raises `PromptUnsupported` for a word that is none."""
+    for known in STYLES:
+        if style == known:
+            return known
+    raise PromptUnsupported(f"there is no style {style!r}; use one of {', '.join(STYLES)}")

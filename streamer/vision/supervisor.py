@@ -1,0 +1,360 @@
+"""The service's side of vision: keeps one worker process alive and gives each stream a session with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from streamer.errors import VisionError, VisionUnavailable
+from streamer.frames import Frame
+from streamer.tracks import FrameResult, Target
+from streamer.vision import messages as msg
+from streamer.vision.known import Known, PhotoReading
+from streamer.vision.process import WorkerProcess
+from streamer.vision.ring import FrameRing
+
+if TYPE_CHECKING:
+    from streamer.service.settings import VisionSettings
+
+log = logging.getLogger(__name__)
+
+LOAD_SECONDS = 300.0
+"""A worker that is not ready by then is ended: a first start may fetch models over a slow line."""
+PHOTO_SECONDS = 30.0
+"""A photo that is not read by then counts as a hang."""
+RETRY_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pause before the n-th start in a row that did not reach `ready`."""
+CHECK_SECONDS = 0.25
+"""How often hangs are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisionState:
+    """What the API says about vision."""
+
+    phase: Literal["off", "starting", "ready", "restarting", "failed"]
+    reason: str | None = None
+    restarts: int = 0
+    model_id: str | None = None
+    providers: tuple[str, ...] = ()
+    load_seconds: float | None = None
+    pid: int | None = None
+
+
+class Session:
+    """One stream's way to the worker. At most one frame is with the worker; the worker may change underneath."""
+
+    def __init__(self, supervisor: Supervisor, stream_id: str, target: Target) -> None:
+        self.stream_id = stream_id
+        self._supervisor = supervisor
+        self._target = target
+        self._ring: FrameRing | None = None
+        self._pending: asyncio.Future[FrameResult] | None = None
+        self._pending_since = 0.0
+        self._next_track_id = 1
+        self._is_open_in_worker = False
+
+    @property
+    def busy_since(self) -> float | None:
+        """`time.monotonic()` since when the worker has had this session's frame; None: it has none."""
+        return self._pending_since if self._pending is not None else None
+
+    def step(self, frame: Frame) -> asyncio.Future[FrameResult]:
+        """Give a frame to the worker.
+
+        The future ends with the frame's result, or with `VisionUnavailable` when the worker ends first.
+
+        Raises:
+            VisionUnavailable: there is no ready worker, or it still has this session's frame before.
+        """
+        self._supervisor.require_ready()
+        if self._pending is not None:
+            raise VisionUnavailable("vision still has the frame before; wait for its result")
+        slot = self._write(frame)
+        future: asyncio.Future[FrameResult] = asyncio.get_running_loop().create_future()
+        self._pending, self._pending_since = future, time.monotonic()
+        self._supervisor.send(
+            msg.Step(
+                self.stream_id, slot, frame.width, frame.height, frame.index, frame.pts_seconds, frame.captured_at
+            )
+        )
+        return future
+
+    def set_target(self, target: Target) -> None:
+        """Follow `target` from the next frame on."""
+        self._target = target
+        if self._is_open_in_worker:
+            self._supervisor.send(msg.ChangeTarget(self.stream_id, target))
+
+    def close(self) -> None:
+        """Free the worker's part and the shared memory. Twice is fine."""
+        self._supervisor.forget(self)
+        if self._is_open_in_worker:
+            self._supervisor.send(msg.CloseStream(self.stream_id))
+        self.worker_gone()
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+
+    def finished(self, answer: msg.Stepped) -> None:
+        """The worker answered (called by the supervisor)."""
+        future, self._pending = self._pending, None
+        if future is None or future.done() or self._ring is None:
+            return
+        if answer.result is None:
+            future.set_exception(VisionError(answer.error or "vision gave no result"))
+            return
+        result = answer.result
+        self._next_track_id = max([self._next_track_id, *(track.id + 1 for track in result.tracks)])
+        if answer.has_labels:
+            labels = self._ring.read_labels(answer.slot, result.width, result.height)
+            result = replace(result, label_map=labels)
+        future.set_result(result)
+
+    def worker_gone(self) -> None:
+        """The worker ended or was replaced (called by the supervisor): whoever waits is told."""
+        self._is_open_in_worker = False
+        future, self._pending = self._pending, None
+        if future is not None and not future.done():
+            future.set_exception(VisionUnavailable("the vision worker ended; it is being restarted"))
+            future.exception()  # a waiter that gave up already must not cause a warning
+
+    def _write(self, frame: Frame) -> int:
+        if self._ring is None or not self._ring.fits(frame.width, frame.height):
+            old, self._ring = self._ring, FrameRing.create(frame.width, frame.height)
+            if old is not None:
+                old.close()  # the worker keeps its mapping until it reads `ChangeRing`
+            if self._is_open_in_worker:
+                self._supervisor.send(msg.ChangeRing(self.stream_id, self._ring.name, self._ring.capacity))
+        if not self._is_open_in_worker:
+            ring = self._ring
+            self._supervisor.send(
+                msg.OpenStream(self.stream_id, ring.name, ring.capacity, self._target, self._next_track_id)
+            )
+            self._is_open_in_worker = True
+        return self._ring.write_frame(frame.i420)
+
+
+class Supervisor:
+    """Starts the worker, watches it, starts it again when it ends, hangs or cannot load.
+
+    Lives in the event loop, as the task `run`. With engine `none` there is no worker at all.
+    """
+
+    def __init__(self, vision: VisionSettings, data_folder: Path) -> None:
+        self._vision = vision
+        self._data_folder = data_folder
+        self._state = VisionState("off" if vision.engine == "none" else "starting")
+        self._process: WorkerProcess | None = None
+        self._changed = asyncio.Event()
+        self._sessions: dict[str, Session] = {}
+        self._known: Known | None = None
+        self._requests: dict[int, tuple[asyncio.Future[object], float]] = {}
+        self._request_ids = itertools.count(1)
+
+    @property
+    def state(self) -> VisionState:
+        """What vision is doing now."""
+        return self._state
+
+    async def run(self) -> None:
+        """Keep a worker alive until cancelled; then end it and free every session."""
+        try:
+            if self._vision.engine == "none":
+                await asyncio.Event().wait()
+            attempt = 0
+            while True:
+                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                was_ready = await self._run_worker()
+                attempt = 1 if was_ready else attempt + 1
+        finally:
+            for session in list(self._sessions.values()):
+                session.close()
+            self._set_state(VisionState("off"))
+
+    async def wait_ready(self) -> None:
+        """Until models are loaded. Raises `VisionUnavailable` where there is no engine or they cannot be loaded."""
+        while self._state.phase != "ready":
+            if self._state.phase in ("off", "failed"):
+                raise VisionUnavailable(self._state.reason or "vision is off (engine none)")
+            await self._changed.wait()
+
+    def require_ready(self) -> None:
+        """Raises `VisionUnavailable`, with what is going on, unless a worker is ready."""
+        if self._state.phase != "ready":
+            raise VisionUnavailable(self.notice() or "vision is off")
+
+    def notice(self) -> str | None:
+        """A few words for the picture while vision is not ready; None while it is, or is off."""
+        return {
+            "starting": "vision starting",
+            "restarting": "vision restarting",
+            "failed": "vision unavailable",
+        }.get(self._state.phase)
+
+    def open(self, stream_id: str, target: Target) -> Session:
+        """A session for a stream; it lives until its `close`, across restarts of the worker."""
+        session = Session(self, stream_id, target)
+        self._sessions[stream_id] = session
+        return session
+
+    def forget(self, session: Session) -> None:
+        """Called by `Session.close`."""
+        self._sessions.pop(session.stream_id, None)
+
+    def set_known(self, known: Known) -> None:
+        """The gallery for every stream, from the next frame on."""
+        self._known = known
+        if self._state.phase == "ready":
+            self.send(msg.ChangeKnown(known))
+
+    async def read_photo(self, encoded: bytes) -> PhotoReading:
+        """Faces of an encoded photo (JPEG, PNG, …), embedded by the worker's pack.
+
+        Raises:
+            PhotoRefused: it is no picture that can be read.
+            VisionUnavailable: there is no worker, or it ended meanwhile.
+        """
+        await self.wait_ready()
+        block = shared_memory.SharedMemory(create=True, size=max(1, len(encoded)))
+        try:
+            block.buf[: len(encoded)] = encoded
+            reading = await self._ask(lambda number: msg.ReadPhoto(number, block.name, len(encoded)))
+        finally:
+            block.close()
+            block.unlink()
+        assert isinstance(reading, PhotoReading)
+        return reading
+
+    async def check_phrase(self, phrase: str) -> None:
+        """Raises `PromptUnsupported` where the engine cannot answer an object prompt."""
+        if self._vision.engine == "none":
+            return
+        await self.wait_ready()
+        await self._ask(lambda number: msg.CheckPhrase(number, phrase))
+
+    def send(self, message: object) -> None:
+        """Hand a message to the worker, if there is one."""
+        if self._process is not None and not self._process.send(message):
+            log.error("the vision worker reads no messages; ending it")
+            self._process.kill()
+
+    async def _ask(self, make: Callable[[int], object]) -> object:
+        number = next(self._request_ids)
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._requests[number] = (future, time.monotonic())
+        try:
+            self.send(make(number))
+            return await future
+        finally:
+            self._requests.pop(number, None)
+
+    async def _run_worker(self) -> bool:
+        """One worker from start to end; True when it got as far as `ready`."""
+        process = WorkerProcess(self._vision, self._data_folder, asyncio.get_running_loop(), self._receive)
+        self._process = process
+        started = time.monotonic()
+        was_ready = False
+        reason: str | None = None
+        try:
+            await asyncio.to_thread(process.start)
+            while process.alive:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.ended.wait(), CHECK_SECONDS)
+                was_ready = was_ready or self._state.phase == "ready"
+                reason = self._hang_reason(time.monotonic(), started)
+                if reason is not None:
+                    log.error("vision worker %s; ending it", reason)
+                    process.kill()
+                    break
+        except asyncio.CancelledError:
+            reason = "is being ended with the service"
+            raise
+        finally:
+            self._process = None
+            self._worker_gone(process, reason)
+            await asyncio.shield(asyncio.to_thread(process.close))
+        return was_ready
+
+    def _hang_reason(self, now: float, started: float) -> str | None:
+        if self._state.phase != "ready":
+            return f"not ready after {LOAD_SECONDS:.0f} s" if now - started > LOAD_SECONDS else None
+        limit = self._vision.hang_seconds
+        for _, since in self._requests.values():
+            if now - since > PHOTO_SECONDS:
+                return f"has not answered a request for {PHOTO_SECONDS:.0f} s"
+        if self._requests:
+            return None  # a photo is being read; frames wait for it
+        for session in self._sessions.values():
+            if session.busy_since is not None and now - session.busy_since > limit:
+                return f"has had a frame of stream {session.stream_id} for {limit:.0f} s"
+        return None
+
+    def _worker_gone(self, process: WorkerProcess, hang: str | None) -> None:
+        for session in self._sessions.values():
+            session.worker_gone()
+        gone = VisionUnavailable("the vision worker ended; try again in a few seconds")
+        for future, _ in self._requests.values():
+            if not future.done():
+                future.set_exception(gone)
+        restarts = self._state.restarts + 1
+        if process.failure is not None:
+            self._set_state(VisionState("failed", process.failure, restarts))
+            return
+        reason = f"the vision worker {hang or f'ended ({process.exit_text()})'}"
+        log.warning("%s", reason)
+        self._set_state(VisionState("restarting", reason, restarts))
+
+    def _receive(self, process: WorkerProcess, message: object) -> None:
+        """In the event loop, for every message of a worker."""
+        if process is not self._process:
+            return
+        match message:
+            case msg.Stepped():
+                session = self._sessions.get(message.stream_id)
+                if session is not None:
+                    session.finished(message)
+            case msg.Answer():
+                self._answered(message)
+            case msg.Ready():
+                self._ready(process, message)
+            case msg.Failed():
+                process.failure = message.reason
+                log.error("vision cannot start: %s", message.reason)
+
+    def _answered(self, answer: msg.Answer) -> None:
+        future, _ = self._requests.get(answer.request_id, (None, 0.0))
+        if future is None or future.done():
+            return
+        if answer.error is not None:
+            future.set_exception(answer.error)
+        else:
+            future.set_result(answer.value)
+
+    def _ready(self, process: WorkerProcess, message: msg.Ready) -> None:
+        log.info("vision ready: engine %s, %.1f s to load", message.engine, message.load_seconds)
+        if self._known is not None:
+            process.send(msg.ChangeKnown(self._known))
+        self._set_state(
+            VisionState(
+                "ready",
+                restarts=self._state.restarts,
+                model_id=message.model_id,
+                providers=message.providers,
+                load_seconds=message.load_seconds,
+                pid=process.pid,
+            )
+        )
+
+    def _set_state(self, state: VisionState) -> None:
+        self._state = state
+        self._changed.set()
+        self._changed = asyncio.Event()

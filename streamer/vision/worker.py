@@ -1,0 +1,186 @@
+"""The vision process: owns every model, answers the messages of one service, ends with it.
+
+Its only thread reads a message, acts, answers. It imports the models' libraries; the service, which imports this file
+to start the process, does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing import shared_memory
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamer.errors import StreamerError
+from streamer.frames import Frame
+from streamer.vision import messages as msg
+from streamer.vision.known import Known
+from streamer.vision.ring import FrameRing
+
+if TYPE_CHECKING:
+    from streamer.service.settings import VisionSettings
+    from streamer.vision.processor import FrameProcessor, Models
+
+log = logging.getLogger(__name__)
+
+
+def main(connection: Connection, vision: VisionSettings, data_folder: Path, log_level: int) -> None:
+    """Body of the process. Returns when told to, when the service is gone, or when models cannot be loaded."""
+    # Ctrl-C goes to the whole group; the service decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s vision: %(message)s")
+    started = time.monotonic()
+    try:
+        from streamer.vision.processor import build_models
+
+        models = build_models(vision, data_folder)
+    except StreamerError as exc:
+        connection.send(msg.Failed(str(exc)))
+        return
+    connection.send(
+        msg.Ready(models.engine, models.model_id, tuple(models.providers), time.monotonic() - started)
+    )
+    # What loading made stays for ever: the collector need not look at it again (a full pass costs 60 ms).
+    gc.collect()
+    gc.freeze()
+    worker = Worker(connection, models)
+    try:
+        worker.run()
+    finally:
+        worker.close()
+
+
+class _Stream:
+    """A stream as the worker sees it: its processor and its ring."""
+
+    def __init__(self, processor: FrameProcessor, ring: FrameRing) -> None:
+        self.processor = processor
+        self.ring = ring
+
+    def close(self) -> None:
+        self.processor.close()
+        self.ring.close()
+
+
+class Worker:
+    """Acts on messages, in the order in which they come. One message at a time, so streams take turns."""
+
+    def __init__(self, connection: Connection, models: Models) -> None:
+        self._connection = connection
+        self._models = models
+        self._known: Known | None = None
+        self._streams: dict[str, _Stream] = {}
+
+    def run(self) -> None:
+        """Until `Shutdown` or the end of the service."""
+        actions: dict[type, Callable[..., None]] = {
+            msg.Step: self._step,
+            msg.OpenStream: self._open,
+            msg.CloseStream: self._close_stream,
+            msg.ChangeRing: self._change_ring,
+            msg.ChangeTarget: self._change_target,
+            msg.ChangeKnown: self._change_known,
+            msg.ReadPhoto: self._read_photo,
+            msg.CheckPhrase: self._check_phrase,
+        }
+        while True:
+            try:
+                message = self._connection.recv()
+                if isinstance(message, msg.Shutdown):
+                    return
+                actions[type(message)](message)
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                log.info("the service (pid %d) is gone; ending", os.getppid())
+                return
+
+    def close(self) -> None:
+        """Free every stream and the models."""
+        for stream in self._streams.values():
+            stream.close()
+        self._streams.clear()
+        self._models.close()
+        self._connection.close()
+
+    def _open(self, message: msg.OpenStream) -> None:
+        with contextlib.suppress(FileNotFoundError):  # the stream was closed again before this message was read
+            ring = FrameRing.attach(message.ring, message.capacity)
+            processor = self._models.processor(first_track_id=message.first_track_id)
+            processor.set_target(message.target)
+            if self._known is not None:
+                processor.set_known(self._known)
+            self._streams[message.stream_id] = _Stream(processor, ring)
+
+    def _close_stream(self, message: msg.CloseStream) -> None:
+        stream = self._streams.pop(message.stream_id, None)
+        if stream is not None:
+            stream.close()
+
+    def _change_ring(self, message: msg.ChangeRing) -> None:
+        stream = self._streams.get(message.stream_id)
+        if stream is None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            ring = FrameRing.attach(message.ring, message.capacity)
+            stream.ring.close()
+            stream.ring = ring
+
+    def _change_target(self, message: msg.ChangeTarget) -> None:
+        stream = self._streams.get(message.stream_id)
+        if stream is not None:
+            stream.processor.set_target(message.target)
+
+    def _change_known(self, message: msg.ChangeKnown) -> None:
+        self._known = message.known
+        for stream in self._streams.values():
+            stream.processor.set_known(message.known)
+
+    def _step(self, message: msg.Step) -> None:
+        stream = self._streams.get(message.stream_id)
+        if stream is None:
+            self._answer_step(message, error="no such stream in the worker")
+            return
+        frame = Frame(
+            i420=stream.ring.frame(message.slot, message.width, message.height),
+            index=message.frame_index,
+            pts_seconds=message.pts_seconds,
+            captured_at=message.captured_at,
+        )
+        try:
+            result = stream.processor.step(frame)
+        except StreamerError as exc:
+            self._answer_step(message, error=str(exc))
+            return
+        has_labels = result.label_map is not None
+        if result.label_map is not None:
+            stream.ring.write_labels(message.slot, result.label_map)
+        # The label map went through the ring; pickling it would cost more than finding it.
+        small = replace(result, label_map=None)
+        self._connection.send(msg.Stepped(message.stream_id, message.slot, small, has_labels, None))
+
+    def _answer_step(self, message: msg.Step, error: str) -> None:
+        self._connection.send(msg.Stepped(message.stream_id, message.slot, None, False, error))
+
+    def _read_photo(self, message: msg.ReadPhoto) -> None:
+        block = shared_memory.SharedMemory(name=message.block)
+        try:
+            encoded = bytes(block.buf[: message.size])
+        finally:
+            block.close()
+        self._answer(message.request_id, lambda: self._models.read_photo(encoded))
+
+    def _check_phrase(self, message: msg.CheckPhrase) -> None:
+        self._answer(message.request_id, lambda: self._models.check_phrase(message.phrase))
+
+    def _answer(self, request_id: int, ask: Callable[[], object]) -> None:
+        try:
+            self._connection.send(msg.Answer(request_id, ask()))
+        except StreamerError as exc:
+            self._connection.send(msg.Answer(request_id, error=exc))
