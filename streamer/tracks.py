@@ -75,10 +75,12 @@ class FrameResult:
         """(H, W) bool: the pixels of `track`."""
         if self.label_map is None:
             return np.zeros((self.height, self.width), bool)
-        return np.equal(self.label_map & LABEL_TRACK, track.label)
+        labelled: np.ndarray = (self.label_map & LABEL_TRACK) == track.label
+        return labelled
 
     def object_mask(self, track: Track) -> np.ndarray:
         """(H, W) bool: the pixels of `track` that belong to its object."""
         if self.label_map is None:
             return np.zeros((self.height, self.width), bool)
-        return np.equal(self.label_map & (LABEL_TRACK | LABEL_OBJECT), track.label | LABEL_OBJECT)
+        labelled: np.ndarray = (self.label_map & (LABEL_TRACK | LABEL_OBJECT)) == track.label | LABEL_OBJECT
+        return labelled

@@ -28,7 +28,8 @@ GALLERY_POLL_SECONDS = 0.5
 def create_app(settings: Settings) -> FastAPI:
     """The service as an ASGI application. Raises `ConfigError` where it must not listen as configured."""
     check_binding(settings)
-    app = FastAPI(title="Identity-aware streamer", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
+    title = "Identity-aware streamer"
+    app = FastAPI(title=title, version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
     app.state.settings = settings
     api.install(app)
     problems.install(app)

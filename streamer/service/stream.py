@@ -213,7 +213,7 @@ class Stream:
         picture = self._encoder.snapshot_i420()
         if picture is None:
             state = self.source.state
-            raise SourceUnavailable(f"stream {self.id} has no picture yet: {state.phase}, {state.reason or 'no reason'}")
+            raise SourceUnavailable(f"stream {self.id} has no picture yet: {state.reason or state.phase}")
         return await asyncio.to_thread(jpeg, picture)
 
     # Recording

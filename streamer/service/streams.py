@@ -98,8 +98,8 @@ class Streams:
         self,
         stream: Stream,
         *,
-        member: str | None | Unset = UNSET,
-        object: str | None | Unset = UNSET,
+        member: str | Unset | None = UNSET,
+        object: str | Unset | None = UNSET,
         style: str | Unset = UNSET,
     ) -> None:
         """Change what a stream shows while it runs; what is UNSET stays. Raises as `create` does."""

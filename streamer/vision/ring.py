@@ -93,3 +93,39 @@ class FrameRing:
 
     def _slot_bytes(self) -> int:
         return self._capacity * 3 // 2 + self._capacity
+
+
+class SharedBytes:
+    """Bytes in shared memory, for what is too large for a pipe: an uploaded photo. The creator removes them."""
+
+    def __init__(self, block: shared_memory.SharedMemory, owner: bool) -> None:
+        self._block: shared_memory.SharedMemory | None = block
+        self._owner = owner
+        self.name = block.name
+
+    @classmethod
+    def create(cls, data: bytes) -> SharedBytes:
+        """A block that holds `data`."""
+        block = shared_memory.SharedMemory(create=True, size=max(1, len(data)))
+        np.ndarray((len(data),), np.uint8, block.buf)[...] = np.frombuffer(data, np.uint8)
+        return cls(block, owner=True)
+
+    @classmethod
+    def attach(cls, name: str) -> SharedBytes:
+        """The block that another process created. Raises `FileNotFoundError` where it is gone already."""
+        return cls(shared_memory.SharedMemory(name=name), owner=False)
+
+    def read(self, size: int) -> bytes:
+        """Copy of the first `size` bytes."""
+        if self._block is None:
+            raise ValueError("the shared bytes are closed")
+        return np.ndarray((size,), np.uint8, self._block.buf).tobytes()
+
+    def close(self) -> None:
+        """Detach; the creator also removes the block. Twice is fine."""
+        if self._block is None:
+            return
+        block, self._block = self._block, None
+        block.close()
+        if self._owner:
+            block.unlink()

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from multiprocessing import shared_memory
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +18,7 @@ from streamer.tracks import FrameResult, Target
 from streamer.vision import messages as msg
 from streamer.vision.known import Known, PhotoReading
 from streamer.vision.process import WorkerProcess
-from streamer.vision.ring import FrameRing
+from streamer.vision.ring import FrameRing, SharedBytes
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
@@ -82,9 +81,7 @@ class Session:
         future: asyncio.Future[FrameResult] = asyncio.get_running_loop().create_future()
         self._pending, self._pending_since = future, time.monotonic()
         self._supervisor.send(
-            msg.Step(
-                self.stream_id, slot, frame.width, frame.height, frame.index, frame.pts_seconds, frame.captured_at
-            )
+            msg.Step(self.stream_id, slot, frame.width, frame.height, frame.index, frame.pts_seconds, frame.captured_at)
         )
         return future
 
@@ -224,13 +221,11 @@ class Supervisor:
             VisionUnavailable: there is no worker, or it ended meanwhile.
         """
         await self.wait_ready()
-        block = shared_memory.SharedMemory(create=True, size=max(1, len(encoded)))
+        block = SharedBytes.create(encoded)
         try:
-            block.buf[: len(encoded)] = encoded
             reading = await self._ask(lambda number: msg.ReadPhoto(number, block.name, len(encoded)))
         finally:
             block.close()
-            block.unlink()
         assert isinstance(reading, PhotoReading)
         return reading
 

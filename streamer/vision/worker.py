@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing import shared_memory
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from streamer.errors import StreamerError
 from streamer.frames import Frame
 from streamer.vision import messages as msg
 from streamer.vision.known import Known
-from streamer.vision.ring import FrameRing
+from streamer.vision.ring import FrameRing, SharedBytes
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
@@ -45,9 +44,7 @@ def main(connection: Connection, vision: VisionSettings, data_folder: Path, log_
     except StreamerError as exc:
         connection.send(msg.Failed(str(exc)))
         return
-    connection.send(
-        msg.Ready(models.engine, models.model_id, tuple(models.providers), time.monotonic() - started)
-    )
+    connection.send(msg.Ready(models.engine, models.model_id, tuple(models.providers), time.monotonic() - started))
     # What loading made stays for ever: the collector need not look at it again (a full pass costs 60 ms).
     gc.collect()
     gc.freeze()
@@ -169,9 +166,9 @@ class Worker:
         self._connection.send(msg.Stepped(message.stream_id, message.slot, None, False, error))
 
     def _read_photo(self, message: msg.ReadPhoto) -> None:
-        block = shared_memory.SharedMemory(name=message.block)
+        block = SharedBytes.attach(message.block)
         try:
-            encoded = bytes(block.buf[: message.size])
+            encoded = block.read(message.size)
         finally:
             block.close()
         self._answer(message.request_id, lambda: self._models.read_photo(encoded))

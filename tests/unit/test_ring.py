@@ -3,7 +3,7 @@ import multiprocessing.shared_memory
 import numpy as np
 import pytest
 
-from streamer.vision.ring import SLOTS, FrameRing
+from streamer.vision.ring import SLOTS, FrameRing, SharedBytes
 
 
 def test_pictures_and_labels_cross_by_name_and_slots_do_not_touch():
@@ -41,3 +41,15 @@ def test_closing_removes_the_block_and_may_be_repeated():
     ring.close()
     with pytest.raises(FileNotFoundError):
         multiprocessing.shared_memory.SharedMemory(name=name)
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 3_000_000])
+def test_bytes_cross_by_name(data):
+    block = SharedBytes.create(data)
+    far = SharedBytes.attach(block.name)
+    try:
+        assert far.read(len(data)) == data
+    finally:
+        far.close()
+        block.close()
+        block.close()
