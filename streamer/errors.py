@@ -11,6 +11,7 @@ StreamerError
 ├── GalleryError            members and photos
 │   ├── MemberUnknown
 │   ├── MemberExists
+│   ├── GalleryUnavailable  the database is locked, damaged, of a newer version; the disk is full
 │   └── PhotoRefused        no face, several faces, not an image, too large, ...
 ├── NegotiationError        SDP that cannot be answered
 │   └── CodecUnsupported    a proper offer, but without H.264
@@ -80,6 +81,10 @@ class MemberUnknown(GalleryError):
 
 class MemberExists(GalleryError):
     """A member of that name is there already."""
+
+
+class GalleryUnavailable(GalleryError):
+    """The gallery's files cannot be used now or as they are: locked, damaged, of a newer version, disk full."""
 
 
 class PhotoRefused(GalleryError):

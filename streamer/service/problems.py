@@ -36,6 +36,7 @@ STATUSES: Mapping[type[StreamerError], HTTPStatus] = {
     errors.MemberUnknown: HTTPStatus.NOT_FOUND,
     errors.MemberExists: HTTPStatus.CONFLICT,
     errors.PhotoRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.GalleryUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.GalleryError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.CodecUnsupported: HTTPStatus.NOT_ACCEPTABLE,
     errors.NegotiationError: HTTPStatus.BAD_REQUEST,
