@@ -1,0 +1,142 @@
+"""The real worker process, with the engine that needs no models."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from streamer.errors import PromptUnsupported, VisionUnavailable
+from streamer.frames import Frame
+from streamer.service.settings import VisionSettings
+from streamer.tracks import Target
+from streamer.vision.supervisor import Supervisor
+
+READY_SECONDS = 60.0
+
+
+def frame(index: int, width: int = 320, height: int = 180) -> Frame:
+    return Frame(np.full((height * 3 // 2, width), 128, np.uint8), index, index / 25, time.monotonic())
+
+
+@contextlib.asynccontextmanager
+async def running(tmp_path, **vision):
+    supervisor = Supervisor(VisionSettings(engine="synthetic", **vision), tmp_path)
+    task = asyncio.create_task(supervisor.run())
+    try:
+        yield supervisor
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def ready(supervisor: Supervisor) -> None:
+    await asyncio.wait_for(supervisor.wait_ready(), READY_SECONDS)
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(READY_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_frame_comes_back_with_its_own_number_its_mask_and_the_wanted_name(tmp_path):
+    async with running(tmp_path) as supervisor:
+        session = supervisor.open("a", Target(member="rei"))
+        with pytest.raises(VisionUnavailable):
+            session.step(frame(0))
+        await ready(supervisor)
+        for index in (3, 4, 9):
+            result = await session.step(frame(index))
+            assert result.frame_index == index
+            assert (result.width, result.height, result.engine) == (320, 180, "synthetic")
+            (track,) = result.tracks
+            assert track.name == "rei"
+            assert result.mask(track).any()
+
+
+async def test_pictures_may_grow_and_shrink_while_it_runs(tmp_path):
+    async with running(tmp_path) as supervisor:
+        session = supervisor.open("a", Target())
+        await ready(supervisor)
+        for index, size in enumerate([(64, 36), (640, 360), (320, 180), (1280, 720)]):
+            result = await session.step(frame(index, *size))
+            assert (result.width, result.height) == size
+            assert result.label_map is not None
+            assert result.label_map.shape == (size[1], size[0])
+
+
+async def test_streams_do_not_mix(tmp_path):
+    async with running(tmp_path) as supervisor:
+        sessions = {name: supervisor.open(name, Target(member=name)) for name in ("gaeul", "liz")}
+        await ready(supervisor)
+        for index in range(5):
+            results = await asyncio.gather(*(session.step(frame(index)) for session in sessions.values()))
+            assert [result.tracks[0].name for result in results] == list(sessions)
+
+
+async def test_after_kill_9_vision_is_back_and_track_ids_go_on(tmp_path):
+    async with running(tmp_path) as supervisor:
+        session = supervisor.open("a", Target(member="rei"))
+        await ready(supervisor)
+        before = await session.step(frame(0))
+        pid = supervisor.state.pid
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: supervisor.state.phase == "restarting")
+        assert "SIGKILL" in supervisor.state.reason
+        with pytest.raises(VisionUnavailable, match="restarting"):
+            session.step(frame(1))
+        await ready(supervisor)
+        assert supervisor.state.pid != pid
+        assert supervisor.state.restarts == 1
+        after = await session.step(frame(2))
+        assert after.tracks[0].name == "rei"
+        assert after.tracks[0].id > before.tracks[0].id
+
+
+async def test_whoever_waits_for_a_frame_is_told_when_the_worker_dies(tmp_path):
+    async with running(tmp_path, synthetic_delay_seconds=30.0, hang_seconds=60.0) as supervisor:
+        session = supervisor.open("a", Target())
+        await ready(supervisor)
+        future = session.step(frame(0))
+        await asyncio.sleep(0.2)
+        os.kill(supervisor.state.pid, signal.SIGKILL)
+        with pytest.raises(VisionUnavailable):
+            await asyncio.wait_for(future, READY_SECONDS)
+
+
+async def test_a_hanging_worker_is_replaced(tmp_path):
+    async with running(tmp_path, synthetic_delay_seconds=30.0, hang_seconds=0.5) as supervisor:
+        session = supervisor.open("a", Target())
+        await ready(supervisor)
+        pid = supervisor.state.pid
+        with pytest.raises(VisionUnavailable):
+            await asyncio.wait_for(session.step(frame(0)), READY_SECONDS)
+        assert "0 s" in supervisor.state.reason or "frame of stream a" in supervisor.state.reason
+        await ready(supervisor)
+        assert supervisor.state.pid != pid
+        assert not psutil.pid_exists(pid)
+
+
+async def test_an_object_that_the_engine_cannot_answer_is_refused(tmp_path):
+    async with running(tmp_path) as supervisor:
+        with pytest.raises(PromptUnsupported):
+            await asyncio.wait_for(supervisor.check_phrase("left shoe lace"), READY_SECONDS)
+
+
+async def test_ending_leaves_no_process_and_no_shared_memory(tmp_path):
+    blocks = set(os.listdir("/dev/shm"))
+    async with running(tmp_path) as supervisor:
+        session = supervisor.open("a", Target())
+        await ready(supervisor)
+        pid = supervisor.state.pid
+        await session.step(frame(0))
+        assert set(os.listdir("/dev/shm")) > blocks
+    assert not psutil.pid_exists(pid)
+    assert supervisor.state.phase == "off"
+    assert not {name for name in set(os.listdir("/dev/shm")) - blocks if name.startswith("psm_")}
