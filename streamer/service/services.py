@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
 
 from streamer.service.settings import Settings
 from streamer.service.streams import Streams
@@ -33,3 +36,12 @@ class Services:
         model_id = self.vision.state.model_id
         if model_id is not None:
             self.vision.set_known(await asyncio.to_thread(self.gallery.known, model_id))
+
+
+def services_of(request: Request) -> Services:
+    """The services of the application that got `request`."""
+    return cast(Services, request.app.state.services)
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]
+"""Parameter type of a route that needs the services."""
