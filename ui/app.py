@@ -1,0 +1,26 @@
+"""Entry of the dashboard: `streamlit run ui/app.py`. STREAMER_API and STREAMER_TOKEN name the service."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+# Streamlit puts this file's folder on the path, not the one above it; the package may run from a checkout.
+_ROOT = str(Path(__file__).resolve().parent.parent)
+if _ROOT not in sys.path:
+    sys.path.append(_ROOT)
+
+from ui import look  # noqa: E402
+
+st.set_page_config(page_title="Streamer", page_icon=":material/person_search:", layout="wide")
+look.apply()
+st.navigation(
+    [
+        st.Page("pages/live.py", title="Live", icon=":material/videocam:", default=True),
+        st.Page("pages/members.py", title="Members", icon=":material/group:"),
+        st.Page("pages/recordings.py", title="Recordings", icon=":material/video_library:"),
+    ],
+    position="top",
+).run()

@@ -1,0 +1,189 @@
+"""The service's HTTP API as the dashboard uses it. Nothing of the vision code is imported here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+DEFAULT_API = "http://127.0.0.1:8000"
+TIMEOUT = httpx.Timeout(10.0, connect=2.0)
+"""Seconds. Enrolment gets its own, longer one: the worker may have to load its models first."""
+ENROL_TIMEOUT = httpx.Timeout(120.0, connect=2.0)
+
+Json = dict[str, Any]
+
+
+class ServiceError(Exception):
+    """The service refused. `str(error)` is one line for the user; `status` is the HTTP status."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(" ".join(message.split()))
+        self.status = status
+
+
+class ServiceUnreachable(ServiceError):
+    """No answer at all: not started, gone, or the wrong address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo to enrol: its file name and its bytes as uploaded."""
+
+    name: str
+    data: bytes
+    content_type: str = "application/octet-stream"
+
+
+class Service:
+    """A client of one service. Thread-safe, so that every session of the dashboard may share it.
+
+    Every method raises `ServiceUnreachable` where nobody answers and `ServiceError` where the answer is a refusal.
+    """
+
+    def __init__(self, base: str, token: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+        self.base = base.rstrip("/")
+        self.token = token or None
+        headers = {"Accept": "application/json"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        try:
+            # trust_env off: a proxy of the environment must not be asked for a service on this machine.
+            self._http = httpx.Client(
+                base_url=self.base, headers=headers, timeout=TIMEOUT, transport=transport, trust_env=False
+            )
+        except httpx.InvalidURL as exc:
+            raise ServiceUnreachable(f"STREAMER_API is no address: {base!r}; set it to {DEFAULT_API}, say") from exc
+
+    @classmethod
+    def from_environment(cls) -> Service:
+        """The service that STREAMER_API and STREAMER_TOKEN name."""
+        return cls(os.environ.get("STREAMER_API") or DEFAULT_API, os.environ.get("STREAMER_TOKEN"))
+
+    def close(self) -> None:
+        """Drops the pooled connections."""
+        self._http.close()
+
+    # Streams
+
+    def streams(self) -> list[Json]:
+        """Every running stream, oldest first."""
+        return _items(self._call("GET", "/api/streams"), "streams")
+
+    def stream(self, stream_id: str) -> Json:
+        """One stream with its state, numbers and tracks."""
+        return self._call("GET", _stream(stream_id))
+
+    def create_stream(self, source: Json, **choice: str | None) -> Json:
+        """Starts a stream of `source`; `choice` may hold member, object, style."""
+        return self._call("POST", "/api/streams", json={"source": source, **choice})
+
+    def update_stream(self, stream_id: str, **choice: str | None) -> Json:
+        """Changes member, object or style of a running stream."""
+        return self._call("PATCH", _stream(stream_id), json=choice)
+
+    def remove_stream(self, stream_id: str) -> None:
+        """Ends a stream and its recording."""
+        self._call("DELETE", _stream(stream_id))
+
+    def start_recording(self, stream_id: str) -> Json:
+        """Starts writing the annotated picture to disk."""
+        return self._call("POST", _stream(stream_id) + "/recording")
+
+    def stop_recording(self, stream_id: str) -> Json:
+        """Ends the recording; the file is complete when this returns."""
+        return self._call("DELETE", _stream(stream_id) + "/recording")
+
+    # Members
+
+    def members(self) -> list[Json]:
+        """Every member with the photos that stand for it."""
+        return _items(self._call("GET", "/api/members"), "members")
+
+    def add_member(self, name: str) -> Json:
+        """Adds a member without photos; 409 where the name is taken."""
+        return self._call("POST", "/api/members", json={"name": name})
+
+    def add_photos(self, name: str, photos: Sequence[Photo]) -> Json:
+        """Enrols photos; the answer says of each whether it was kept, and why not."""
+        files = [("photos", (photo.name, photo.data, photo.content_type)) for photo in photos]
+        return self._call("POST", _member(name) + "/photos", files=files, timeout=ENROL_TIMEOUT)
+
+    def remove_member(self, name: str) -> None:
+        """Deletes a member with its photos and embeddings."""
+        self._call("DELETE", _member(name))
+
+    def picture(self, path: str) -> bytes:
+        """An image that the API names by its path, a thumbnail say."""
+        return self._send("GET", path).content
+
+    # Recordings
+
+    def recordings(self) -> list[Json]:
+        """Every recording on disk."""
+        return _items(self._call("GET", "/api/recordings"), "recordings")
+
+    def remove_recording(self, recording_id: str) -> None:
+        """Deletes a recording's video and sidecar."""
+        self._call("DELETE", "/api/recordings/" + quote(recording_id, safe=""))
+
+    # HTTP
+
+    def _call(self, method: str, path: str, **request: Any) -> Any:
+        response = self._send(method, path, **request)
+        if response.status_code == 204 or not response.content:
+            return {}
+        try:
+            return response.json()
+        except ValueError as exc:
+            raise self._stranger() from exc
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **request)
+        except httpx.TimeoutException as exc:
+            raise ServiceUnreachable(f"the service at {self.base} does not answer in time") from exc
+        except (httpx.TransportError, httpx.UnsupportedProtocol, httpx.InvalidURL) as exc:
+            raise ServiceUnreachable(f"no service answers at {self.base}") from exc
+        if response.is_success:
+            return response
+        raise ServiceError(problem_line(response), response.status_code)
+
+    def _stranger(self) -> ServiceError:
+        return ServiceError(f"what answers at {self.base} is not the streamer service; check STREAMER_API")
+
+
+def problem_line(response: httpx.Response) -> str:
+    """What went wrong as one line, from problem+json where the body is that."""
+    if response.status_code == 401:
+        return "the service wants a token: start the dashboard with the same STREAMER_TOKEN as the service"
+    try:
+        problem = json.loads(response.content)
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict):
+        line = problem.get("detail") or problem.get("title")
+        if isinstance(line, str) and line.strip():
+            return " ".join(line.split())
+    return f"the service answered {response.status_code} {response.reason_phrase}".rstrip()
+
+
+def _items(answer: Any, key: str) -> list[Json]:
+    """The list in an answer that is a list or holds it under `key`."""
+    items = answer.get(key) if isinstance(answer, dict) else answer
+    if not isinstance(items, list):
+        raise ServiceError(f"the answer holds no list of {key}; is STREAMER_API the streamer service?")
+    return items
+
+
+def _stream(stream_id: str) -> str:
+    return "/api/streams/" + quote(stream_id, safe="")
+
+
+def _member(name: str) -> str:
+    return "/api/members/" + quote(name, safe="")

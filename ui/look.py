@@ -1,0 +1,40 @@
+"""What the pages share in looks: spacing, and the small read-outs that Streamlit has no element for.
+
+Colours come from `currentColor` and the theme, so that light and dark both work.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+_CSS = """
+<style>
+.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 2rem; max-width: 1800px; }
+.sr-line { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem 1.25rem; font-size: .875rem; }
+.sr-line span.sr-state { display: inline-flex; align-items: center; gap: .5rem; }
+.sr-dot { width: .5rem; height: .5rem; border-radius: 50%; background: #8a94a0; flex: none; }
+.sr-dot.good { background: #2fbf71; } .sr-dot.wait { background: #f0b429; } .sr-dot.bad { background: #e5484d; }
+.sr-strip { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); gap: .75rem 1rem; }
+.sr-strip > div { border-left: 2px solid color-mix(in srgb, currentColor 16%, transparent); padding-left: .75rem; }
+.sr-strip .name { font-size: .75rem; opacity: .65; }
+.sr-strip .value { font-size: 1.375rem; line-height: 1.3; font-weight: 600; font-variant-numeric: tabular-nums; }
+.sr-strip .unit { font-size: .8125rem; font-weight: 400; opacity: .65; margin-left: .2rem; }
+.sr-strip .more { font-size: .75rem; opacity: .65; }
+.sr-people { width: 100%; border-collapse: collapse; font-size: .875rem; margin: 0; }
+.sr-people th { text-align: left; font-weight: 500; font-size: .75rem; opacity: .65; padding: .25rem .75rem .25rem 0; }
+.sr-people td { padding: .375rem .75rem .375rem 0; font-variant-numeric: tabular-nums;
+  border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); }
+.sr-people tr > * { border-left: 0 !important; border-right: 0 !important; }
+.sr-people .unknown { opacity: .6; }
+.sr-bar { display: inline-block; vertical-align: middle; width: 5rem; height: .375rem; margin-right: .5rem;
+  border-radius: 1rem; overflow: hidden; background: color-mix(in srgb, currentColor 14%, transparent); }
+.sr-bar i { display: block; height: 100%; background: #2fbf71; }
+.sr-title { font-size: .8125rem; font-weight: 600; margin-bottom: .25rem; }
+.sr-empty { font-size: .875rem; opacity: .65; }
+</style>
+"""
+
+
+def apply() -> None:
+    """Puts the style sheet on the page; once a run, before the page's own elements."""
+    st.html(_CSS)

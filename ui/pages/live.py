@@ -1,0 +1,291 @@
+"""The live page: the picture at the left, what to follow in it at the right, numbers below."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import streamlit as st
+
+from ui import readouts
+from ui.client import Service, ServiceError
+from ui.connection import offline, remember, sentence, service, show_trouble
+from ui.player import play, publish
+
+Json = dict[str, Any]
+
+WHOLE = "whole person"
+SUGGESTIONS = ("face", "hair", "shirt", "trousers", "shoes", "hands")
+"""Object prompts that every engine answers."""
+STYLES = {
+    "annotated": ("Annotated", "Tint, outline, name and similarity."),
+    "overlay": ("Overlay", "Tint alone."),
+    "cutout": ("Cutout", "The background is dimmed."),
+    "hide": ("Hide", "Who you follow is blurred."),
+    "only": ("Only", "Everybody else is blurred."),
+    "none": ("None", "The clean picture."),
+}
+KINDS = {"demo": "Demo", "whip": "Webcam", "rtsp": "Network camera", "file": "Video file"}
+HISTORY_SECONDS = 120.0
+
+
+def main() -> None:
+    api = service()
+    try:
+        streams, members = api.streams(), [str(member["name"]) for member in api.members()]
+    except ServiceError as error:
+        offline(error)
+    info = _chosen(streams)
+    st.session_state["shown"] = _shown(info) if info else None
+    left, right = st.columns([7, 3], gap="medium")
+    with left:
+        play(api, info["id"] if info else None, empty="Nothing is playing. Start a stream at the right.")
+        if info:
+            _numbers(info["id"])
+    with right:
+        show_trouble()
+        if info is None:
+            st.subheader("Start a stream")
+            _source_form(api)
+        else:
+            _stream_row(api, streams, info)
+            if _kind(info) == "whip":
+                with st.container(border=True):
+                    publish(api, info["id"], autostart=st.session_state.get("publish") == info["id"])
+            _follow(api, info, members)
+            _recording(api, info)
+
+
+def _chosen(streams: list[Json]) -> Json | None:
+    """The stream that ?stream= names, else the first; the address follows."""
+    if not streams:
+        st.query_params.pop("stream", None)
+        return None
+    wanted = st.query_params.get("stream")
+    info = next((stream for stream in streams if stream["id"] == wanted), None)
+    if info is None:
+        if wanted:
+            st.toast(f"Stream {wanted} has ended.", icon=":material/info:")
+        info = streams[0]
+    if wanted != info["id"]:
+        st.query_params["stream"] = info["id"]
+    return info
+
+
+# Streams
+
+
+def _stream_row(api: Service, streams: list[Json], info: Json) -> None:
+    names = {stream["id"]: stream_name(stream) for stream in streams}
+    st.session_state["stream"] = info["id"]
+    st.selectbox("Stream", list(names), format_func=names.__getitem__, key="stream", on_change=_choose)
+    with st.container(horizontal=True):
+        if st.button("New stream", icon=":material/add:"):
+            _source_dialog(api)
+        st.button("Stop stream", icon=":material/stop:", on_click=_stop, args=(api, info["id"]))
+
+
+def stream_name(info: Json) -> str:
+    """What a list of streams calls one: its kind, and its address or path where that tells more."""
+    source = info.get("source") or {}
+    kind = KINDS.get(str(source.get("kind")), str(source.get("kind")))
+    place = str(source.get("url") or source.get("path") or "")
+    if source.get("kind") == "file":
+        place = place.replace("\\", "/").rsplit("/", 1)[-1]
+    return f"{kind}: {place}" if place else f"{kind} ({info['id']})"
+
+
+def _kind(info: Json) -> str:
+    return str((info.get("source") or {}).get("kind"))
+
+
+def _choose() -> None:
+    st.query_params["stream"] = st.session_state["stream"]
+
+
+def _stop(api: Service, stream_id: str) -> None:
+    try:
+        api.remove_stream(stream_id)
+    except ServiceError as error:
+        remember(error)
+
+
+@st.dialog("New stream")
+def _source_dialog(api: Service) -> None:
+    _source_form(api)
+
+
+def _source_form(api: Service) -> None:
+    kind = st.segmented_control(
+        "Source", list(KINDS), format_func=KINDS.__getitem__, default="demo", required=True, key="source-kind"
+    )
+    source: Json = {"kind": kind}
+    missing = None
+    if kind == "demo":
+        st.caption("A short film made of photos that come with the installation. No camera needed.")
+    elif kind == "whip":
+        st.caption("The camera of this browser. It asks you for permission.")
+    elif kind == "rtsp":
+        source["url"] = st.text_input("Address", placeholder="rtsp://user:password@192.168.1.20/live", key="source-url")
+        source["url"] = source["url"].strip()
+        missing = None if source["url"] else "Enter the camera's RTSP address first."
+        if st.checkbox("Media over UDP", key="source-udp", help="TCP, the default, gets through more networks."):
+            source["transport"] = "udp"
+    else:
+        source["path"] = st.text_input("Path", placeholder="/videos/concert.mp4", key="source-path")
+        source["path"] = source["path"].strip()
+        st.caption("On the machine that the service runs on.")
+        source["loop"] = st.checkbox("Start over at the end", value=True, key="source-loop")
+        missing = None if source["path"] else "Enter the path of a video file first."
+    if st.button("Start", type="primary", icon=":material/play_arrow:", width="stretch", key="source-start"):
+        if missing:
+            st.error(missing)
+        else:
+            _start(api, source)
+
+
+def _start(api: Service, source: Json) -> None:
+    try:
+        info = api.create_stream(source)
+    except ServiceError as error:
+        st.error(sentence(error), icon=":material/error:")
+        return
+    st.query_params["stream"] = info["id"]
+    if source["kind"] == "whip":
+        # The click that made the stream also asks for the camera; opening its page another time does not.
+        st.session_state["publish"] = info["id"]
+    st.rerun()
+
+
+# What to follow. The service holds the choice: each run shows what it says, so a refused change falls back by itself.
+
+
+def _follow(api: Service, info: Json, members: list[str]) -> None:
+    member, prompt, style = info.get("member"), info.get("object"), info.get("style") or "annotated"
+    args = (api, info["id"])
+    names = [None, *members] if member is None or member in members else [None, *members, member]
+    st.session_state["member"] = member
+    st.selectbox(
+        "Follow", names, format_func=lambda name: name or "everybody", key="member", on_change=_set_member, args=args
+    )
+    if not members:
+        st.caption("Nobody is enrolled yet: add people on the Members page, then follow one by name.")
+    st.session_state["object"] = prompt or ""
+    st.text_input("Object", placeholder=WHOLE, key="object", on_change=_set_object, args=args)
+    st.session_state["part"] = WHOLE if not prompt else (prompt if prompt in SUGGESTIONS else None)
+    st.pills(
+        "Suggestions", (WHOLE, *SUGGESTIONS), key="part", on_change=_set_part, args=args, label_visibility="collapsed"
+    )
+    st.session_state["style"] = style
+    st.segmented_control(
+        "Style",
+        list(STYLES),
+        format_func=lambda name: STYLES[name][0],
+        key="style",
+        required=True,
+        on_change=_set_style,
+        args=args,
+    )
+    st.caption(STYLES[style][1])
+
+
+def _set_member(api: Service, stream_id: str) -> None:
+    _change(api, stream_id, member=st.session_state["member"])
+
+
+def _set_object(api: Service, stream_id: str) -> None:
+    _change(api, stream_id, object=st.session_state["object"].strip() or None)
+
+
+def _set_part(api: Service, stream_id: str) -> None:
+    part = st.session_state["part"]
+    _change(api, stream_id, object=None if part in (None, WHOLE) else part)
+
+
+def _set_style(api: Service, stream_id: str) -> None:
+    _change(api, stream_id, style=st.session_state["style"])
+
+
+def _change(api: Service, stream_id: str, **choice: str | None) -> None:
+    try:
+        api.update_stream(stream_id, **choice)
+    except ServiceError as error:
+        remember(error)
+
+
+def _recording(api: Service, info: Json) -> None:
+    recording = readouts.is_recording(info)
+    label, icon = (
+        ("Stop recording", ":material/stop_circle:") if recording else ("Record", ":material/fiber_manual_record:")
+    )
+    st.button(
+        label,
+        icon=icon,
+        type="primary" if recording else "secondary",
+        width="stretch",
+        key="record",
+        on_click=_toggle_recording,
+        args=(api, info["id"], recording),
+    )
+
+
+def _toggle_recording(api: Service, stream_id: str, recording: bool) -> None:
+    try:
+        (api.stop_recording if recording else api.start_recording)(stream_id)
+    except ServiceError as error:
+        remember(error)
+
+
+# Numbers
+
+
+@st.fragment(run_every=1.0)
+def _numbers(stream_id: str) -> None:
+    """Once a second, without the rest of the page; the whole page runs again only where its controls would be stale."""
+    try:
+        info = service().stream(stream_id)
+    except ServiceError as error:
+        if error.status == 404:
+            st.rerun()
+        st.warning(f"No numbers now: {sentence(error)} Trying again.", icon=":material/cloud_off:")
+        return
+    if _shown(info) != st.session_state.get("shown"):
+        st.rerun()  # another tab, the command line or a full disk changed what the controls show
+    st.html(readouts.state_line(info))
+    ended = (info.get("recording") or {}).get("ended_reason")
+    if ended:
+        st.warning(f"The recording ended: {ended}", icon=":material/warning:")
+    st.html(readouts.number_strip(info))
+    people, stages, delay = st.columns([3, 4, 4], gap="medium")
+    with people:
+        st.html(readouts.people_table(info))
+    _chart(stages, "Time by stage", readouts.stage_chart(info), "stages")
+    _chart(delay, "Delay in the service, ms", readouts.history_chart(_history(info)), "delay")
+
+
+def _chart(place: Any, title: str, chart: Any, key: str) -> None:
+    with place:
+        st.html(f"<div class='sr-title'>{title}</div>")
+        if chart is None:
+            st.html("<div class='sr-empty'>Waiting for frames.</div>")
+        else:
+            st.altair_chart(chart, width="stretch", key=key)
+
+
+def _shown(info: Json) -> tuple[object, ...]:
+    """What the controls of a stream depend on."""
+    return info["id"], info.get("member"), info.get("object"), info.get("style"), readouts.is_recording(info)
+
+
+def _history(info: Json) -> list[tuple[float, float, float]]:
+    """(seconds ago <= 0, p50, p95) of the last two minutes on this page."""
+    key = f"history-{info['id']}"
+    points: deque[tuple[float, float, float]] = st.session_state.setdefault(key, deque(maxlen=int(HISTORY_SECONDS) + 8))
+    now, total = time.monotonic(), (info.get("latency_ms") or {}).get("total") or {}
+    if total.get("p50") is not None:
+        points.append((now, float(total["p50"]), float(total.get("p95") or total["p50"])))
+    return [(at - now, p50, p95) for at, p50, p95 in points if now - at <= HISTORY_SECONDS]
+
+
+main()
