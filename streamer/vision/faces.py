@@ -14,6 +14,7 @@ from insightface.app import FaceAnalysis
 
 from streamer.errors import ModelMissing, VisionUnavailable
 from streamer.tracks import Box
+from streamer.vision.quality import FaceQuality
 
 DETECTOR_STEP = 32
 """Pixels: the detector's coarsest stride, of which its input's sides are multiples."""
@@ -52,20 +53,6 @@ class Face:
         """x, y in pixels."""
         x0, y0, x1, y1 = self.box_xyxy
         return (x0 + x1) / 2, (y0 + y1) / 2
-
-
-@dataclass(frozen=True, slots=True)
-class FaceQuality:
-    """What decides how far a comparison of this face can be trusted."""
-
-    size: float
-    """Pixels: height of the face's box."""
-    sharpness: float
-    """Variance of the Laplacian on the aligned grey crop; below about 30 a face is badly blurred, above 100 sharp."""
-    yaw: float
-    """Rough, from the five points: 0 frontal, +-1 a full profile."""
-    pitch: float
-    """Rough: 0 frontal, -1 looking up, +1 looking down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +126,7 @@ class FaceReader:
         threads: int = 2,
         device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
-        """Load the pack in `folder`. `detector_size` is width and height for a 16:9 picture: a budget, see `input_size`.
+        """Load the pack in `folder`. `detector_size` is width and height for a 16:9 picture (see `input_size`).
 
         Raises:
             ModelMissing: the folder holds no detector or no recogniser, or a file that ONNX Runtime cannot load.
@@ -224,7 +211,7 @@ class FaceReader:
 
 
 def input_size(width: int, height: int, budget: tuple[int, int]) -> tuple[int, int]:
-    """Detector input (width, height) for a picture: its aspect, about the area of `budget`, no side above its longer one.
+    """Detector input (width, height) for a picture: its aspect, the area of `budget`, no side above its longer one.
 
     The detector never distorts a picture, it pads; following the aspect keeps the padding from costing time.
     """

@@ -35,22 +35,20 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Mask logits of a track inside a box; everything outside the box is background.
+    """Mask logits of a track on a grid stretched over a box; everything outside the box is background.
 
-    Engines work on a crop and the frame is large: a region keeps a 1280x720 stream at a fraction of full-size cost.
+    Engines see the frame through a small grid (256 x 256, 288 x 288): regions stay on it until the label map is painted,
+    so that smoothing costs the same at every frame size.
     """
 
-    x0: int
-    y0: int
+    box_xyxy: Box
+    """Pixels of the frame that the grid covers, edge to edge; may reach beyond the frame."""
     logits: np.ndarray
-    """(h, w) float32 at the frame's scale, > 0 inside; the box lies inside the frame."""
+    """(h, w) float32, > 0 inside; any grid size."""
     presence: float
     """0..1, the engine's belief that the person is there."""
-
-    @property
-    def box_xyxy(self) -> tuple[int, int, int, int]:
-        """Box of the region (not of the mask) in pixels."""
-        return self.x0, self.y0, self.x0 + int(self.logits.shape[1]), self.y0 + int(self.logits.shape[0])
+    face_xyxy: Box | None = None
+    """Where the engine believes the person's face to be; None: it cannot say."""
 
 
 class MaskEngine(Protocol):
@@ -65,7 +63,8 @@ class MaskEngine(Protocol):
         """Make `picture` the current one. Image features are computed at most once for it."""
 
     def detect(self, concepts: Sequence[str]) -> list[Instance]:
-        """Instances of each concept on the current picture.
+        """Instances of each concept on the current picture; an engine that cannot tell people apart answers "person"
+        with one instance that is all of them.
 
         Raises:
             PromptUnsupported: this engine has no detector for such a concept.
@@ -79,7 +78,10 @@ class MaskEngine(Protocol):
         box_xyxy: Box | None = None,
         mask: np.ndarray | None = None,
     ) -> None:
-        """Start or re-seed a track on the current picture from a face box, a person box or an (H, W) bool mask."""
+        """Start a track on the current picture from a face box, a person box or an (H, W) bool mask.
+
+        Called again with newer evidence, it re-seeds the track where the engine finds that the two disagree.
+        """
 
     def propagate(self, due: Collection[int]) -> dict[int, Region]:
         """Regions of the tracks in `due` on the current picture; the others keep their state."""

@@ -1,0 +1,320 @@
+"""Names from evidence: which enrolled member a track is, if any.
+
+A name is a claim about a person over time, so it rests on all faces seen of a track, weighted by how good a probe each
+was, and not on one frame's nearest neighbour. A track keeps the weighted sum of its embeddings (template pooling, as in
+set-based face recognition: Yang et al., "Neural Aggregation Network", CVPR 2017, without the learnt part); the cosines
+of that sum to the gallery are the weighted means of the single cosines, and a change of the gallery judges old evidence
+anew. A name is given when the mean similarity *and* the mean lead over every other member clear a level; with little
+evidence the level is higher (a lower confidence bound). Unsure is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamer.vision.known import Known
+from streamer.vision.quality import FaceQuality
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Cosines at which a recogniser's word is taken."""
+
+    level: float
+    """Mean similarity that endless evidence must reach."""
+    level_extra: float
+    """On top with the weight of one perfect look; falls with the square root of the weight (noise of the mean)."""
+    lead: float
+    """Mean lead over the runner-up that endless evidence must reach."""
+    lead_extra: float
+    """On top with the weight of one perfect look."""
+    unclear_extra: float
+    """On top for faces that are all blur or a few pixels: such faces resemble each other, whoever they are."""
+    hold: float
+    """A name is kept while the mean similarity is no further than this below its level."""
+    stranger: float
+    """A clear frontal look below this says that the track is not (or no longer) that member."""
+
+
+EMBEDDED_LEVELS = Levels(0.49, 0.10, 0.06, 0.08, 0.12, 0.15, 0.15)
+"""SCRFD + MobileFaceNet (192-d): same person 0.72-0.82 +- 0.09 (min 0.54), others 0.00-0.03 +- 0.14, look-alikes up to
+0.42-0.49, one small stranger 0.52. A single perfect look is taken from 0.59 on."""
+BUFFALO_LEVELS = Levels(0.37, 0.09, 0.05, 0.07, 0.10, 0.12, 0.10)
+"""InsightFace w600k (512-d): FAR 1e-6 sits at cosine 0.408; one look 0.46."""
+
+GROUP_GAP = 0.05
+"""A member's level lies this far above the similarity of the other members to them: they are its nearest negatives."""
+GROUP_CEILING = 0.80
+"""No level is raised above this by the group; beyond it only the lead tells members apart."""
+COMFORTABLE_MEMBERS = 8
+GALLERY_EXTRA = 0.015
+"""For each doubling of the members beyond `COMFORTABLE_MEMBERS`: the best of many strangers is a better stranger."""
+LONE_EXTRA = 0.02
+"""For a gallery of one: there is no runner-up to lead."""
+
+DECAY_A_LOOK = 0.88
+DECAY_SECONDS = 6.0
+"""Evidence falls to 1/e in this time: what was proved long ago must be proved again."""
+FADED_WEIGHT = 0.12
+"""A name rests on no less than this."""
+UNSEEN_SECONDS = 4.0
+"""How long a followed mask keeps its name with the face turned away."""
+
+
+def levels_for(model_id: str) -> Levels:
+    """Levels of the recogniser `model_id` (see `ModelStore.model_id`); an unknown one gets the stricter ones."""
+    return BUFFALO_LEVELS if model_id.startswith("w600k") else EMBEDDED_LEVELS
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What is said about a track."""
+
+    name: str | None
+    similarity: float | None
+    """Cosine of the newest face to the named (else the nearest) member; None before any face was compared."""
+
+
+@dataclass(slots=True)
+class Evidence:
+    """All that was seen of one track's face."""
+
+    total: np.ndarray
+    """(d,) float64: sum of weight x embedding, decayed."""
+    weight: float = 0.0
+    clarity: float = 0.0
+    """Sum of weight x clarity, decayed with `weight`."""
+    newest: np.ndarray | None = None
+    newest_weight: float = 0.0
+    newest_clarity: float = 0.0
+    looks: int = 0
+    seen_at: float = 0.0
+    """pts of the newest look."""
+    name: str | None = None
+    doubted: bool = False
+    """The track was lost for a moment: its name waits for a look that agrees."""
+    strange: int = 0
+    """Looks in a row that spoke against the name."""
+
+
+@dataclass(slots=True)
+class Gallery:
+    """`Known`, prepared for comparing. Members' scores are half the best photo's, half the centroid's."""
+
+    known: Known
+    levels: Levels
+    centroids: np.ndarray = field(init=False)
+    """(m, d) unit rows."""
+    level: np.ndarray = field(init=False)
+    """(m,) the level of each member, raised where the group crowds them."""
+
+    def __post_init__(self) -> None:
+        known = self.known
+        dimension = known.embeddings.shape[1] if known.embeddings.size else 0
+        members = len(known.names)
+        self.centroids = np.zeros((members, dimension), np.float32)
+        for member in range(members):
+            rows = known.embeddings[known.owners == member]
+            if len(rows):
+                mean = rows.mean(axis=0)
+                self.centroids[member] = mean / max(float(np.linalg.norm(mean)), 1e-9)
+        self.level = self._calibrate()
+
+    def scores(self, embedding: np.ndarray) -> np.ndarray:
+        """(m,) similarity of an embedding (or of a mean of embeddings) to every member; -1 for one without photos."""
+        best = np.full(len(self.known.names), -1.0)
+        if not self.known.embeddings.size:
+            return best
+        np.maximum.at(best, self.known.owners, self.known.embeddings @ embedding)
+        with_photos = best > -1.0
+        scores: np.ndarray = np.where(with_photos, (best + self.centroids @ embedding) / 2, -1.0)
+        return scores
+
+    def _calibrate(self) -> np.ndarray:
+        members = len(self.known.names)
+        base = self.levels.level
+        if members == 1:
+            base += LONE_EXTRA
+        elif members > COMFORTABLE_MEMBERS:
+            base += GALLERY_EXTRA * math.log2(members / COMFORTABLE_MEMBERS)
+        level = np.full(members, base)
+        for owner, embedding in zip(self.known.owners, self.known.embeddings, strict=True):
+            scores = self.scores(embedding)
+            scores[owner] = -1.0
+            # How near a photo of another member comes is how near a stranger of the same kind will come.
+            level = np.maximum(level, np.minimum(scores + GROUP_GAP, GROUP_CEILING))
+        return level
+
+
+class Namer:
+    """Names of one stream's tracks. Not thread-safe."""
+
+    def __init__(self, known: Known) -> None:
+        self._evidence: dict[int, Evidence] = {}
+        self._gallery = Gallery(known, levels_for(known.model_id))
+
+    def set_known(self, known: Known) -> None:
+        """Judge what was seen by another gallery; embeddings of another model are forgotten."""
+        if known.model_id != self._gallery.known.model_id:
+            self._evidence.clear()
+        self._gallery = Gallery(known, levels_for(known.model_id))
+        for evidence in self._evidence.values():
+            if evidence.name not in known.names:
+                evidence.name = None
+
+    def observe(self, track: int, embedding: np.ndarray, quality: FaceQuality, pts_seconds: float) -> None:
+        """A face of `track` was read: `embedding` is (d,) float32 of length 1."""
+        evidence = self._evidence.get(track)
+        if evidence is None:
+            evidence = self._evidence[track] = Evidence(np.zeros(len(embedding)))
+        weight, clarity = quality.weight, quality.clarity
+        keep = DECAY_A_LOOK * math.exp(-max(pts_seconds - evidence.seen_at, 0.0) / DECAY_SECONDS)
+        if evidence.looks == 0:
+            keep = 0.0
+        evidence.total = keep * evidence.total + weight * embedding
+        evidence.weight = keep * evidence.weight + weight
+        evidence.clarity = keep * evidence.clarity + weight * clarity
+        evidence.newest, evidence.newest_weight, evidence.newest_clarity = embedding, weight, clarity
+        evidence.looks += 1
+        evidence.seen_at = pts_seconds
+        self._weigh_contrary(evidence, quality)
+
+    def is_someone_else(self, track: int, embedding: np.ndarray, quality: FaceQuality) -> bool:
+        """A clear face that has nothing in common with the clear faces seen of `track`: the track jumped."""
+        evidence = self._evidence.get(track)
+        if evidence is None or evidence.weight < 0.8 or not quality.is_frontal or quality.weight < 0.6:
+            return False
+        length = float(np.linalg.norm(evidence.total))
+        return float(evidence.total @ embedding) / max(length, 1e-9) < self._gallery.levels.stranger
+
+    def doubt(self, track: int) -> None:
+        """`track` was out of sight for a moment: its name must prove itself again."""
+        evidence = self._evidence.get(track)
+        if evidence is not None:
+            evidence.doubted = True
+
+    def forget(self, track: int) -> None:
+        """`track` is gone."""
+        self._evidence.pop(track, None)
+
+    def reset(self) -> None:
+        """A shot cut: no evidence crosses it."""
+        self._evidence.clear()
+
+    def looks(self, track: int) -> int:
+        """Faces of `track` compared so far."""
+        evidence = self._evidence.get(track)
+        return 0 if evidence is None else evidence.looks
+
+    def undecided(self, track: int) -> bool:
+        """Another look soon could change what is said about `track`."""
+        evidence = self._evidence.get(track)
+        if evidence is None or evidence.doubted:
+            return True
+        if evidence.name is not None:
+            return evidence.strange > 0
+        if not self._gallery.known.embeddings.size:
+            return False
+        best = float(np.max(self._means(evidence) - self._gallery.level))
+        return evidence.looks < 3 or (best > -self._gallery.levels.hold and evidence.looks < 12)
+
+    def decide(self, tracks: Iterable[int], pts_seconds: float) -> dict[int, Naming]:
+        """What is said about each of `tracks` now: a name at most once, the best claim first."""
+        asked = list(tracks)
+        claims: list[tuple[float, int, int]] = []
+        for track in asked:
+            evidence = self._evidence.get(track)
+            claim = None if evidence is None else self._claim(evidence, pts_seconds)
+            if claim is not None:
+                claims.append((claim[0], track, claim[1]))
+        given: dict[int, int] = {}
+        for _, track, member in sorted(claims, reverse=True):
+            if member not in given.values():
+                given[track] = member
+        said: dict[int, Naming] = {}
+        for track in asked:
+            evidence = self._evidence.get(track)
+            if evidence is None:
+                said[track] = Naming(None, None)
+                continue
+            member_given = given.get(track)
+            evidence.name = None if member_given is None else self._gallery.known.names[member_given]
+            shown = None if evidence.doubted else evidence.name
+            said[track] = Naming(shown, self._similarity(evidence, member_given))
+        return said
+
+    def _claim(self, evidence: Evidence, pts_seconds: float) -> tuple[float, int] | None:
+        """(strength, member) that the evidence supports, or None."""
+        gallery, levels = self._gallery, self._gallery.levels
+        if evidence.weight <= 0 or not gallery.known.embeddings.size:
+            return None
+        if gallery.centroids.shape[1] != len(evidence.total):
+            return None
+        faded = evidence.weight * math.exp(-max(pts_seconds - evidence.seen_at, 0.0) / DECAY_SECONDS)
+        means = self._means(evidence)
+        if evidence.name is not None:
+            held = gallery.known.names.index(evidence.name)
+            fresh = pts_seconds - evidence.seen_at <= UNSEEN_SECONDS and faded >= FADED_WEIGHT
+            if fresh and means[held] >= gallery.level[held] - levels.hold and _lead(means, held) >= 0:
+                # The holder of a name is given up only for a clearly better claim.
+                return float(means[held] - gallery.level[held]) + levels.hold, held
+            return None
+        member = int(np.argmax(means))
+        unclear = levels.unclear_extra * (1 - evidence.clarity / evidence.weight)
+        if self._clears(means, member, faded, unclear):
+            return float(means[member] - gallery.level[member]), member
+        if evidence.newest is None or means[member] < gallery.level[member] - levels.level_extra:
+            return None
+        now = gallery.scores(evidence.newest)
+        unclear = levels.unclear_extra * (1 - evidence.newest_clarity)
+        # One excellent look says it alone, unless what was seen before speaks against it.
+        if int(np.argmax(now)) == member and self._clears(now, member, evidence.newest_weight, unclear):
+            return float(now[member] - gallery.level[member]), member
+        return None
+
+    def _clears(self, scores: np.ndarray, member: int, weight: float, unclear: float) -> bool:
+        levels = self._gallery.levels
+        noise = 1 / math.sqrt(max(weight, 1e-3))
+        enough = float(self._gallery.level[member]) + levels.level_extra * noise + unclear
+        return bool(scores[member] >= enough and _lead(scores, member) >= levels.lead + levels.lead_extra * noise)
+
+    def _means(self, evidence: Evidence) -> np.ndarray:
+        return self._gallery.scores((evidence.total / max(evidence.weight, 1e-9)).astype(np.float32))
+
+    def _weigh_contrary(self, evidence: Evidence, quality: FaceQuality) -> None:
+        gallery = self._gallery
+        if evidence.newest is None or evidence.name is None or not gallery.known.embeddings.size:
+            evidence.doubted = False if evidence.name is None else evidence.doubted
+            return
+        held = gallery.known.names.index(evidence.name)
+        now = gallery.scores(evidence.newest)
+        if now[held] >= gallery.level[held] - gallery.levels.hold and _lead(now, held) >= 0:
+            evidence.strange, evidence.doubted = 0, False
+            return
+        against = now[held] < gallery.levels.stranger or _lead(now, held) < -gallery.levels.lead
+        if against and (quality.is_frontal or evidence.doubted):
+            evidence.strange += 1 if quality.weight < 0.6 else 2
+        if evidence.strange >= 2:
+            # What was seen before belongs to somebody else: start again from this look.
+            evidence.total = evidence.newest_weight * evidence.newest.astype(np.float64)
+            evidence.weight = evidence.newest_weight
+            evidence.clarity = evidence.newest_weight * evidence.newest_clarity
+            evidence.name, evidence.looks, evidence.strange, evidence.doubted = None, 1, 0, False
+
+    def _similarity(self, evidence: Evidence, member: int | None) -> float | None:
+        if evidence.newest is None or not self._gallery.known.embeddings.size:
+            return None
+        if self._gallery.centroids.shape[1] != len(evidence.newest):
+            return None
+        scores = self._gallery.scores(evidence.newest)
+        return float(scores[int(np.argmax(scores)) if member is None else member])
+
+
+def _lead(scores: np.ndarray, member: int) -> float:
+    """How far `member` is ahead of every other; 1 where there is no other."""
+    others = np.delete(scores, member)
+    return float(scores[member] - others.max()) if others.size else 1.0

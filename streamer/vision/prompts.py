@@ -1,0 +1,33 @@
+"""Object prompts: what a user may type as "object", taken apart."""
+
+from __future__ import annotations
+
+import re
+
+from streamer.errors import PromptUnsupported
+
+MAX_LENGTH = 120
+"""Characters of a whole prompt."""
+MAX_PHRASES = 8
+_SEPARATORS = re.compile(r"\s*(?:[,;+&/\n]|\band\b)\s*", re.IGNORECASE)
+_ARTICLES = re.compile(r"^(?:the|a|an|his|her|their|its|my)\s+", re.IGNORECASE)
+
+
+def phrases(prompt: str) -> tuple[str, ...]:
+    """The phrases of an object prompt: "her shirt, Hair and shoes" is ("shirt", "hair", "shoes"); each once, in order.
+
+    Raises:
+        PromptUnsupported: it is empty, too long, or has too many phrases.
+    """
+    if len(prompt) > MAX_LENGTH:
+        raise PromptUnsupported(f"the object prompt is {len(prompt)} characters long: the limit is {MAX_LENGTH}")
+    found: dict[str, None] = {}
+    for part in _SEPARATORS.split(prompt):
+        phrase = _ARTICLES.sub("", " ".join(part.split()).lower())
+        if phrase:
+            found[phrase] = None
+    if not found:
+        raise PromptUnsupported('the object prompt is empty: name a part, such as "shirt" or "hair"')
+    if len(found) > MAX_PHRASES:
+        raise PromptUnsupported(f"the object prompt has {len(found)} phrases: the limit is {MAX_PHRASES}")
+    return tuple(found)
