@@ -37,9 +37,8 @@ async def lines(
         yield b": open\n\n"
         while not stop.is_set():
             following = following or asyncio.ensure_future(_next(frames))
-            done, _ = await asyncio.wait(
-                {following, stopped}, timeout=keep_alive_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            both: set[asyncio.Future[Any]] = {following, stopped}
+            done, _ = await asyncio.wait(both, timeout=keep_alive_seconds, return_when=asyncio.FIRST_COMPLETED)
             if following in done:
                 try:
                     frame = following.result()

@@ -102,6 +102,8 @@ class _Life:
             return
         try:
             await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            raise
         except BaseException as exc:
             self.error = _innermost(exc)
             self.on_error()

@@ -1,0 +1,101 @@
+"""Child processes of `streamer up`: started in their own group, tied to this process, ended in order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from streamer.errors import StreamerError
+
+END_SECONDS = 10.0
+"""Time a child has to end after SIGTERM before its whole group is killed."""
+
+TAIL_LINES = 50
+"""Lines of a child's output that are kept to say why it ended."""
+
+
+class ChildEnded(StreamerError):
+    """A child process ended by itself."""
+
+
+class Child:
+    """A Python module as a process. Its output is read by a thread of this object; the last lines are kept.
+
+    The child ends with this process however that ends (see `lifeline`). Use it as a context manager.
+    """
+
+    def __init__(self, name: str, module: str, args: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.echo = False
+        """Pass the child's lines on to this process's stderr."""
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "streamer.lifeline", module, *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            # A group of its own: Ctrl-C at the terminal reaches `up` only, which ends its children in order.
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, name=f"output-{name}", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def check(self) -> None:
+        """Raises `ChildEnded`, with the last line that it said, if it ended."""
+        status = self._process.poll()
+        if status is None:
+            return
+        self._reader.join(1.0)
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        said = next((line for line in reversed(list(self._tail)) if line.strip()), "it said nothing")
+        raise ChildEnded(f"the {self.name} ended ({how}): {said.removeprefix('streamer: ')}")
+
+    def line_with(self, prefix: str) -> str | None:
+        """The newest kept line that starts with `prefix`, without it; None if there is none yet."""
+        return next((line[len(prefix) :] for line in reversed(list(self._tail)) if line.startswith(prefix)), None)
+
+    def close(self) -> None:
+        """End it: SIGTERM, then SIGKILL to its group. Bounded; twice is fine."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(1.0)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def _read(self) -> None:
+        """Body of the thread: until the child closes its output."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._tail.append(line.rstrip())
+            if self.echo:
+                print(f"{self.name}: {line.rstrip()}", file=sys.stderr)
