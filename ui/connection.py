@@ -12,7 +12,7 @@ RETRY_SECONDS = 2.0
 _TROUBLE = "trouble"
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner=False, on_release=Service.close)
 def service() -> Service:
     """One client for every session of this dashboard."""
     return Service.from_environment()

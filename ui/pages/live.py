@@ -16,8 +16,8 @@ from ui.player import play, publish
 Json = dict[str, Any]
 
 WHOLE = "whole person"
+# Object prompts that every engine answers. (A comment: Streamlit would print a string that stands alone in a page.)
 SUGGESTIONS = ("face", "hair", "shirt", "trousers", "shoes", "hands")
-"""Object prompts that every engine answers."""
 STYLES = {
     "annotated": ("Annotated", "Tint, outline, name and similarity."),
     "overlay": ("Overlay", "Tint alone."),

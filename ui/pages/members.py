@@ -88,15 +88,18 @@ def _picture(_base: str, path: str) -> bytes:
 def _confirm(api: Service, name: str, photos: int) -> None:
     st.write(f"Remove **{_plain(name)}** with {photos} photo{'' if photos == 1 else 's'}? This cannot be undone.")
     with st.container(horizontal=True):
-        if st.button("Remove for good", type="primary", key="remove-sure"):
-            try:
-                api.remove_member(name)
-            except ServiceError as error:
-                remember(error)
-            st.session_state.pop(_RESULTS, None)
+        if st.button("Remove for good", type="primary", key="remove-sure", on_click=_remove, args=(api, name)):
             st.rerun()
         if st.button("Keep", key="remove-not"):
             st.rerun()
+
+
+def _remove(api: Service, name: str) -> None:
+    st.session_state.pop(_RESULTS, None)
+    try:
+        api.remove_member(name)
+    except ServiceError as error:
+        remember(error)
 
 
 # Adding

@@ -70,14 +70,17 @@ def _confirm(api: Service, recording_id: str, recording: Json) -> None:
     st.write(f"Delete {_caption(recording) or 'this recording'} with its results? This cannot be undone.")
     st.code(recording_id, language=None)
     with st.container(horizontal=True):
-        if st.button("Delete for good", type="primary", key="delete-sure"):
-            try:
-                api.remove_recording(recording_id)
-            except ServiceError as error:
-                remember(error)
+        if st.button("Delete for good", type="primary", key="delete-sure", on_click=_delete, args=(api, recording_id)):
             st.rerun()
         if st.button("Keep", key="delete-not"):
             st.rerun()
+
+
+def _delete(api: Service, recording_id: str) -> None:
+    try:
+        api.remove_recording(recording_id)
+    except ServiceError as error:
+        remember(error)
 
 
 main()

@@ -1,0 +1,200 @@
+"""A small HTTP service with the API's shapes and no media behind it: what the dashboard's pages are tested against.
+
+The pages talk real HTTP to it on a free port. The real service stands behind them in `tests/browser`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
+
+Json = dict[str, Any]
+
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d4944415478da63646068f80f0002860181"
+    "d60b7e5a0000000049454e44ae426082"
+)
+"""A PNG of one pixel."""
+
+
+@dataclass
+class StandIn:
+    """The state that a test sets up and looks at."""
+
+    streams: dict[str, Json] = field(default_factory=dict)
+    members: dict[str, list[Json]] = field(default_factory=dict)
+    recordings: list[Json] = field(default_factory=list)
+    refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """"METHOD /path" -> (status, detail) of the problem that answers it."""
+    calls: list[tuple[str, str, Any]] = field(default_factory=list)
+    """(method, path, JSON body or None) of every changing request."""
+    base: str = ""
+
+    def add_stream(self, stream_id: str, kind: str = "demo", **members: Any) -> Json:
+        """A running stream with numbers."""
+        info = stream_info(stream_id, {"kind": kind}) | members
+        self.streams[stream_id] = info
+        return info
+
+
+def stream_info(stream_id: str, source: Json) -> Json:
+    """What the API says about a stream that is live."""
+    stages = {
+        "decode": 4.0,
+        "wait": 1.5,
+        "identity": 61.0,
+        "propagate": 22.0,
+        "overlay": 1.8,
+        "encode": 6.4,
+        "total": 46.0,
+    }
+    return {
+        "id": stream_id,
+        "source": {**source, "state": {"phase": "live", "reason": None, "retry_in_seconds": None}},
+        "member": None,
+        "object": None,
+        "style": "annotated",
+        "created_at": "2026-11-22T10:15:00+00:00",
+        "size": [1280, 720],
+        "engine": "lite",
+        "vision": {"state": "ready", "notice": None},
+        "fps": {"in": 30.0, "vision": 21.5, "out": 21.5},
+        "dropped": {"source": 12, "vision": 0, "encoder": 0, "viewers": 0},
+        "viewers": 1,
+        "latency_ms": {stage: {"p50": p50, "p95": p50 * 1.4} for stage, p50 in stages.items()},
+        "tracks": [],
+        "recording": None,
+        "encoder": "libx264",
+    }
+
+
+def _problem(status: int, detail: str) -> Response:
+    return JSONResponse({"status": status, "detail": detail}, status, media_type="application/problem+json")
+
+
+def _app(state: StandIn) -> FastAPI:
+    app = FastAPI()
+
+    @app.middleware("http")
+    async def note(request: Request, proceed: Any) -> Response:
+        key = f"{request.method} {request.url.path}"
+        if request.method != "GET":
+            is_json = request.headers.get("content-type") == "application/json"
+            state.calls.append((request.method, request.url.path, await request.json() if is_json else None))
+        if key in state.refuse:
+            return _problem(*state.refuse[key])
+        return await proceed(request)
+
+    _stream_routes(app, state)
+    _member_routes(app, state)
+
+    @app.get("/api/recordings")
+    def recordings() -> list[Json]:
+        return state.recordings
+
+    @app.delete("/api/recordings/{recording_id}", status_code=204)
+    def remove_recording(recording_id: str) -> None:
+        state.recordings = [r for r in state.recordings if r["id"] != recording_id]
+
+    return app
+
+
+def _stream_routes(app: FastAPI, state: StandIn) -> None:
+    @app.get("/api/streams")
+    def streams() -> list[Json]:
+        return list(state.streams.values())
+
+    @app.post("/api/streams", status_code=201)
+    def create(spec: Json) -> Json:
+        info = stream_info(f"s{len(state.streams) + 1}", spec["source"])
+        state.streams[info["id"]] = info
+        return info
+
+    @app.get("/api/streams/{stream_id}")
+    def stream(stream_id: str) -> Any:
+        return state.streams.get(stream_id) or _problem(404, f"no stream {stream_id}")
+
+    @app.patch("/api/streams/{stream_id}")
+    def update(stream_id: str, changes: Json) -> Json:
+        state.streams[stream_id] |= changes
+        return state.streams[stream_id]
+
+    @app.delete("/api/streams/{stream_id}", status_code=204)
+    def remove(stream_id: str) -> None:
+        del state.streams[stream_id]
+
+    @app.post("/api/streams/{stream_id}/recording", status_code=201)
+    def record(stream_id: str) -> Json:
+        state.streams[stream_id]["recording"] = {
+            "id": "r",
+            "duration_seconds": 65.2,
+            "bytes": 31e6,
+            "ended_reason": None,
+        }
+        return state.streams[stream_id]["recording"]
+
+    @app.delete("/api/streams/{stream_id}/recording")
+    def stop(stream_id: str) -> Json:
+        recording, state.streams[stream_id]["recording"] = state.streams[stream_id]["recording"], None
+        return recording
+
+
+def _member_routes(app: FastAPI, state: StandIn) -> None:
+    @app.get("/api/members")
+    def members() -> list[Json]:
+        return [{"name": name, "photos": photos} for name, photos in state.members.items()]
+
+    @app.post("/api/members", status_code=201)
+    def add(body: Json) -> Json:
+        state.members[body["name"]] = []
+        return {"name": body["name"], "photos": []}
+
+    @app.delete("/api/members/{name}", status_code=204)
+    def remove(name: str) -> None:
+        del state.members[name]
+
+    @app.post("/api/members/{name}/photos")
+    async def photos(name: str, photos: list[UploadFile]) -> Json:
+        results = []
+        for number, photo in enumerate(photos):
+            kept = (await photo.read()).startswith(b"\x89PNG")
+            reason = None if kept else f"{photo.filename}: no face was found; use a photo that shows the face"
+            results.append({"file": photo.filename, "kept": kept, "reason": reason})
+            if kept:
+                state.members[name].append({"thumbnail": f"/api/members/{name}/photos/{number}/thumbnail.jpg"})
+        return {"name": name, "photos": results}
+
+    @app.get("/api/members/{name}/photos/{number}/thumbnail.jpg")
+    def thumbnail(name: str, number: int) -> Response:
+        return Response(PIXEL, media_type="image/png")
+
+
+@contextlib.contextmanager
+def running() -> Iterator[StandIn]:
+    """The stand-in on a free port of 127.0.0.1, in a thread of its own; `base` is its address."""
+    state = StandIn()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            _app(state), host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="off", ws="none"
+        )
+    )
+    thread = threading.Thread(target=server.run, name="stand-in")
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise RuntimeError("the stand-in did not start")
+            time.sleep(0.01)
+        state.base = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield state
+    finally:
+        server.should_exit = True
+        thread.join(10)
