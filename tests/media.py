@@ -8,9 +8,9 @@ import av
 import numpy as np
 
 from streamer.frames import planes
-from streamer.ingest.mark import read, stamp
+from streamer.ingest import mark
 
-__all__ = ["read", "stamp"]
+__all__ = ["mark"]
 
 MILLISECONDS = Fraction(1, 1000)
 
