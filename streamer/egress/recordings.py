@@ -1,0 +1,141 @@
+"""The folder of recordings: names, what is there, and what a crash left behind.
+
+A recording that runs is `NAME.recording.mp4` and `NAME.recording.jsonl`; it loses the ".recording" when it ends. So a
+file under its final name is whole, and one that plays only up to a crash is told by its name until it is adopted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from streamer.egress.sidecar import trim
+from streamer.errors import StreamConflict, StreamUnknown
+
+log = logging.getLogger(__name__)
+
+RUNNING = ".recording"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+_STARTED = re.compile(r"_(\d{8}T\d{6}Z)")
+_TIME = "%Y%m%dT%H%M%SZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recording on disk."""
+
+    id: str
+    """The file name without its end."""
+    path: Path
+    sidecar: Path | None
+    bytes: int
+    started_at: datetime.datetime | None
+    """UTC, from the file name."""
+    running: bool
+
+
+def base_name(stream_id: str, member: str | None, started_at: datetime.datetime) -> str:
+    """`<stream>_<member or "all">_<UTC start>`, with nothing in it that a file system minds."""
+    return f"{_safe(stream_id)}_{_safe(member or 'all')}_{started_at.strftime(_TIME)}"
+
+
+def _safe(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9-]+", "-", plain).strip("-")[:60] or "unnamed"
+
+
+def final_path(path: Path) -> Path:
+    """`NAME.mp4` of `NAME.recording.mp4`."""
+    return path.with_name(path.name.replace(f"{RUNNING}.", "."))
+
+
+def list_recordings(folder: Path) -> list[Recording]:
+    """Recordings in `folder`, newest first; a folder that is not there holds none."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.glob("*.mp4"):
+            # Gone between listing and looking: not there.
+            with contextlib.suppress(FileNotFoundError):
+                found.append(_described(path))
+    return sorted(found, key=lambda r: (r.started_at.timestamp() if r.started_at else 0.0, r.id), reverse=True)
+
+
+def find_recording(folder: Path, recording_id: str) -> Recording:
+    """The recording of that id. Raises `StreamUnknown` where there is none, whatever the id holds."""
+    if _ID.fullmatch(recording_id) and ".." not in recording_id:
+        for name in (f"{recording_id}.mp4", f"{recording_id}{RUNNING}.mp4"):
+            with contextlib.suppress(FileNotFoundError):
+                return _described(folder / name)
+    raise StreamUnknown(f"no recording {recording_id[:80]!r}; GET /api/recordings lists them")
+
+
+def delete_recording(folder: Path, recording_id: str) -> None:
+    """Remove a recording and its sidecar. Raises `StreamUnknown`, `StreamConflict` while it runs."""
+    recording = find_recording(folder, recording_id)
+    if recording.running:
+        raise StreamConflict(f"recording {recording_id} is still running: stop it first")
+    recording.path.unlink(missing_ok=True)
+    if recording.sidecar is not None:
+        recording.sidecar.unlink(missing_ok=True)
+
+
+def _described(path: Path) -> Recording:
+    running = path.stem.endswith(RUNNING)
+    stem = path.stem.removesuffix(RUNNING)
+    sidecar = path.with_suffix(".jsonl")
+    match = _STARTED.search(stem)
+    started = datetime.datetime.strptime(match[1], _TIME).replace(tzinfo=datetime.UTC) if match else None
+    return Recording(stem, path, sidecar if sidecar.exists() else None, path.stat().st_size, started, running)
+
+
+def adopt_leftovers(folder: Path) -> list[str]:
+    """Give recordings that a crash cut off their final names; ids of those adopted. For start-up, before any runs.
+
+    The sidecar is cut to the frames that the file really holds. A file without a single frame is removed.
+    """
+    adopted = []
+    for path in sorted(folder.glob(f"*{RUNNING}.mp4")):
+        try:
+            target = settle(path)
+        except OSError as exc:
+            log.warning("cannot adopt recording %s: %s", path.name, exc)
+            continue
+        if target is not None:
+            log.info("adopted recording %s, which a crash cut off", target.stem)
+            adopted.append(target.stem)
+    return adopted
+
+
+def settle(path: Path) -> Path | None:
+    """Make the sidecar of `NAME.recording.mp4` match its frames and give both their final names.
+
+    Returns the new path, or None where there was no frame and both files were removed. Raises `OSError`.
+    """
+    frames = count_frames(path)
+    sidecar = path.with_suffix(".jsonl")
+    if not frames:
+        path.unlink(missing_ok=True)
+        sidecar.unlink(missing_ok=True)
+        return None
+    if sidecar.exists():
+        trim(sidecar, frames)
+        sidecar.rename(final_path(sidecar))
+    target = final_path(path)
+    path.rename(target)
+    return target
+
+
+def count_frames(path: Path) -> int:
+    """Frames that a player finds in the file; 0 for one that is no video."""
+    count = 0
+    with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            count += packet.size > 0
+    return count
