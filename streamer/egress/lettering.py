@@ -1,0 +1,161 @@
+"""Letters of any script, with or without fonts on the machine.
+
+OpenCV 5 carries a Unicode font (Latin, Cyrillic, Greek, Hangul, kana, Han) and draws it antialiased. What it lacks
+comes from the two Noto fonts beside this file (Thai, emoji), then from fonts of the system. A character that nobody has
+is drawn as "?".
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_FONTS = Path(__file__).parent / "fonts"
+_BUNDLED = (_FONTS / "noto-sans-thai-600.woff2", _FONTS / "noto-emoji-600.woff2")
+_SYSTEM = ("dejavusans-bold", "dejavusans", "freesans", "arialuni", "notosans", "lohit", "nirmala", "unifont")
+_SYSTEM_LIMIT = 64
+"""System fonts looked into at most, best known names first: each costs about 1 ms, once."""
+_WEIGHT = 600
+
+Font = Path | Literal["sans", "wide"]
+"""A font file, or OpenCV's own: its variable sans, or the one of regular weight that it falls back to."""
+
+# FontFace keeps glyph caches that are not made for two threads; Pillow's fonts neither.
+_lock = threading.RLock()
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """A rendered line of text."""
+
+    coverage: np.ndarray
+    """(h, w) uint8, 0..255; h depends on the size only."""
+    baseline: int
+    """Row that the letters stand on."""
+
+
+def letters(text: str, pixels: int) -> Letters:
+    """`text` on one line in letters of `pixels` (em size). Not cached: see `labels`."""
+    with _lock:
+        runs = [(part, font, _advance(part, font, pixels)) for part, font in _runs(_clean(text))]
+        ascent, descent = round(pixels * 1.05), round(pixels * 0.32)
+        coverage = np.zeros((ascent + descent, max(1, sum(width for _, _, width in runs))), np.uint8)
+        x = 0
+        for part, font, width in runs:
+            _draw(coverage, x, ascent, part, font, pixels)
+            x += width
+        return Letters(coverage, ascent)
+
+
+def _clean(text: str) -> str:
+    """One line, composed, without characters that steer rather than show (joiners, variation selectors, bidi marks)."""
+    composed = unicodedata.normalize("NFC", " ".join(text.split()))
+    shown = (c for c in composed if not "\ufe00" <= c <= "\ufe0f")
+    return "".join(c for c in shown if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
+def _runs(text: str) -> Iterator[tuple[str, Font]]:
+    """(part, font) in order. A mark stays with the letter that it sits on."""
+    part: str = ""
+    font: Font = "sans"
+    for c in text:
+        if part and unicodedata.category(c) in ("Mn", "Mc", "Me"):
+            part += c
+            continue
+        wanted, shown = _font_for(c)
+        if part and wanted != font:
+            yield part, font
+            part = ""
+        part, font = part + shown, wanted
+    if part:
+        yield part, font
+
+
+@lru_cache(maxsize=4096)
+def _font_for(c: str) -> tuple[Font, str]:
+    """The font for a character, and what to draw for it."""
+    glyph = _glyph(c, _WEIGHT)
+    if c in " ?" or not np.array_equal(glyph, _glyph("?", _WEIGHT)):
+        # Only the variable sans has weights.
+        return ("wide" if np.array_equal(glyph, _glyph(c, 300)) and c != " " else "sans"), c
+    for path in (*_BUNDLED, *_system_fonts()):
+        font = _open(path, 24)
+        if font is not None:
+            shown = font.getmask(c)
+            if shown.getbbox() and bytes(shown) != bytes(font.getmask("\U0010fffd")):
+                return path, c
+    return "sans", "?"
+
+
+@lru_cache(maxsize=1)
+def _face() -> cv2.FontFace:
+    return cv2.FontFace("sans")
+
+
+def _glyph(c: str, weight: int) -> np.ndarray:
+    canvas = np.zeros((40, 48), np.uint8)
+    cv2.putText(canvas, c, (4, 30), (255,), _face(), 24, weight)
+    return canvas
+
+
+@lru_cache(maxsize=32)
+def _open(path: Path, pixels: int) -> ImageFont.FreeTypeFont | None:
+    try:
+        return ImageFont.truetype(str(path), pixels)
+    except OSError:
+        return None  # a bitmap-only or broken font: the next one may do
+
+
+@lru_cache(maxsize=1)
+def _system_fonts() -> tuple[Path, ...]:
+    """Fonts of the system, those known for wide coverage first. Looked for once, when a character needs them."""
+    home = Path.home()
+    folders = {
+        "win32": [Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts"],
+        "darwin": [home / "Library/Fonts", Path("/Library/Fonts"), Path("/System/Library/Fonts")],
+    }.get(sys.platform, [home / ".local/share/fonts", Path("/usr/local/share/fonts"), Path("/usr/share/fonts")])
+    found: list[Path] = []
+    for folder in folders:
+        for root, _, names in os.walk(folder):
+            found += [Path(root) / name for name in names if name.lower().endswith((".ttf", ".otf", ".ttc"))]
+
+    def rank(path: Path) -> tuple[int, str]:
+        name = path.stem.lower()
+        return next((i for i, known in enumerate(_SYSTEM) if name.startswith(known)), len(_SYSTEM)), name
+
+    return tuple(sorted(found, key=rank)[:_SYSTEM_LIMIT])
+
+
+def _advance(part: str, font: Font, pixels: int) -> int:
+    if isinstance(font, Path):
+        opened = _open(font, pixels)
+        return 0 if opened is None else int(np.ceil(opened.getlength(part)))
+    _, _, width, _ = cv2.getTextSize((0, 0), part, (0, 0), _face(), pixels, _WEIGHT)
+    # The box ends with the ink, the run a little after it.
+    return int(width) + round(pixels * 0.04)
+
+
+def _draw(coverage: np.ndarray, x: int, baseline: int, part: str, font: Font, pixels: int) -> None:
+    if isinstance(font, Path):
+        opened = _open(font, pixels)
+        if opened is not None:
+            image = Image.new("L", (coverage.shape[1], coverage.shape[0]))
+            ImageDraw.Draw(image).text((x, baseline), part, fill=255, font=opened, anchor="ls")
+            np.maximum(coverage, np.asarray(image), out=coverage)
+        return
+    cv2.putText(coverage, part, (x, baseline), (255,), _face(), pixels, _WEIGHT)
+    if font == "wide":
+        # Regular weight beside semibold looks pale: thicken by a pixel, by less where letters are small.
+        run = coverage[:, x:]
+        run[:, 1:] = np.maximum(run[:, 1:], (run[:, :-1] * min(1.0, pixels / 24)).astype(np.uint8))
