@@ -1,0 +1,52 @@
+"""Fixtures that every kind of test shares. Nothing here touches the user's own folders or the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamer.errors import ModelMissing
+from streamer.vision.models import ModelStore
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A developer's STREAMER_* variables do not change what a test sees."""
+    for name in [name for name in os.environ if name.startswith("STREAMER_")]:
+        monkeypatch.delenv(name)
+    yield
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """An empty data folder of the test's own."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_store() -> ModelStore:
+    """The store with the embedded pack in it, fetched once a checkout. Skips where it cannot be fetched."""
+    store = ModelStore(Path(_MODEL_DATA))
+    try:
+        store.ensure("embedded")
+    except ModelMissing as exc:
+        pytest.skip(f"the embedded model pack is missing: {exc}")
+    return store
+
+
+@pytest.fixture
+def model_data_dir(data_dir: Path, model_store: ModelStore) -> Path:
+    """A data folder of the test's own that shares the fetched models."""
+    (data_dir / "models").symlink_to(model_store.root, target_is_directory=True)
+    return data_dir
+
+
+# Read at import, before the variables are taken away: `make test` says where it keeps the models.
+_MODEL_DATA = os.environ.get("STREAMER_DATA_DIR") or str(REPOSITORY / "var")
