@@ -3,54 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
-from streamer.egress.recorder import list_recordings
-from streamer.errors import StreamConflict, StreamUnknown
+from streamer.egress.recordings import Recording, delete_recording, find_recording, list_recordings
+from streamer.errors import StreamUnknown
 from streamer.service.schemas import Problem, RecordingInfo, RecordingState
-from streamer.service.services import Services, ServicesDep
+from streamer.service.services import ServicesDep
 
 router = APIRouter(tags=["recordings"], responses={404: {"model": Problem}})
-
-_ID = re.compile(r"[\w][\w.+@ -]{0,199}", re.UNICODE)
-"""A recording's id is its file's name without the suffix; no separator, no leading dot."""
 
 
 @router.post("/api/streams/{stream_id}/recording", status_code=201, response_model=RecordingState)
 async def start(stream_id: str, request: Request, response: Response, parts: ServicesDep) -> Any:
     """Record what viewers see, from the next keyframe on. 409 while the stream is recorded already."""
     state = await parts.streams.get(stream_id).start_recording()
-    response.headers["Location"] = f"{request.scope.get('root_path', '')}/api/recordings/{_id_of(state)}"
-    return _with_id(state)
+    response.headers["Location"] = _address(request, state["id"])
+    return state
 
 
 @router.delete("/api/streams/{stream_id}/recording", response_model=RecordingState)
 async def stop(stream_id: str, parts: ServicesDep) -> Any:
     """End the stream's recording; the answer is its final state."""
-    return _with_id(await parts.streams.get(stream_id).stop_recording())
+    return await parts.streams.get(stream_id).stop_recording()
 
 
 @router.get("/api/recordings", response_model=list[RecordingInfo])
-async def list_all(parts: ServicesDep) -> Any:
-    """Recordings on disk, also of streams that are gone and of one that runs."""
-    return await asyncio.to_thread(list_recordings, parts.recordings)
+async def list_all(request: Request, parts: ServicesDep) -> Any:
+    """Recordings on disk, newest first, also those of streams that are gone and those that run."""
+    found = await asyncio.to_thread(list_recordings, parts.recordings)
+    return [_info(recording, request) for recording in found]
 
 
 @router.head("/api/recordings/{recording_id}", include_in_schema=False)
 @router.get(
     "/api/recordings/{recording_id}",
     response_class=FileResponse,
-    responses={200: {"content": {"video/mp4": {}}}, 206: {"description": "The part that Range asked for."}},
+    responses={200: {"content": {"video/mp4": {}}}, 206: {"description": "The part that `Range` asked for."}},
 )
 async def media(recording_id: str, parts: ServicesDep) -> Response:
-    """The video, MP4 with H.264; `Range` works, so a player can seek."""
-    path = await asyncio.to_thread(_path, parts.recordings, recording_id, ".mp4")
-    return FileResponse(path, media_type="video/mp4", filename=path.name, content_disposition_type="inline")
+    """The video, MP4 with H.264. `Range` works, so a player can seek."""
+    found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
+    return FileResponse(
+        found.path, media_type="video/mp4", filename=f"{found.id}.mp4", content_disposition_type="inline"
+    )
 
 
 @router.head("/api/recordings/{recording_id}/sidecar", include_in_schema=False)
@@ -61,44 +59,31 @@ async def media(recording_id: str, parts: ServicesDep) -> Response:
 )
 async def sidecar(recording_id: str, parts: ServicesDep) -> Response:
     """The results of the recorded frames, one JSON object a line."""
-    path = await asyncio.to_thread(_path, parts.recordings, recording_id, ".jsonl")
-    return FileResponse(path, media_type="application/jsonl", filename=path.name)
+    found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
+    if found.sidecar is None:
+        raise StreamUnknown(f"recording {recording_id} has no sidecar")
+    return FileResponse(found.sidecar, media_type="application/jsonl", filename=f"{found.id}.jsonl")
 
 
-@router.delete("/api/recordings/{recording_id}", status_code=204, response_class=Response)
+@router.delete(
+    "/api/recordings/{recording_id}", status_code=204, response_class=Response, responses={409: {"model": Problem}}
+)
 async def remove(recording_id: str, parts: ServicesDep) -> Response:
     """Delete the video and its sidecar for good. 409 while it is being written."""
-    if recording_id in _running(parts):
-        raise StreamConflict(f"recording {recording_id} is being written; stop it first")
-    video = await asyncio.to_thread(_path, parts.recordings, recording_id, ".mp4")
-    await asyncio.to_thread(_delete, video)
+    await asyncio.to_thread(delete_recording, parts.recordings, recording_id)
     return Response(status_code=204)
 
 
-def _running(parts: Services) -> set[str]:
-    states = [stream.info()["recording"] for stream in parts.streams.all()]
-    return {_id_of(state) for state in states if state is not None and state.get("ended_reason") is None}
+def _info(recording: Recording, request: Request) -> RecordingInfo:
+    return RecordingInfo(
+        id=recording.id,
+        bytes=recording.bytes,
+        started_at=recording.started_at,
+        running=recording.running,
+        url=_address(request, recording.id),
+        sidecar_url=None if recording.sidecar is None else f"{_address(request, recording.id)}/sidecar",
+    )
 
 
-def _path(folder: Path, recording_id: str, suffix: str) -> Path:
-    """The file of a recording. Raises `StreamUnknown` for whatever is not one, inside or outside the folder."""
-    unknown = StreamUnknown(f"there is no recording {recording_id!r}; GET /api/recordings lists them")
-    if not _ID.fullmatch(recording_id):
-        raise unknown
-    path = folder / f"{recording_id}{suffix}"
-    if path.is_symlink() or not path.is_file():
-        raise unknown
-    return path
-
-
-def _delete(video: Path) -> None:
-    video.with_suffix(".jsonl").unlink(missing_ok=True)
-    video.unlink(missing_ok=True)
-
-
-def _with_id(state: dict[str, Any]) -> dict[str, Any]:
-    return {"id": _id_of(state), **state}
-
-
-def _id_of(state: dict[str, Any]) -> str:
-    return Path(str(state["path"])).stem
+def _address(request: Request, recording_id: str) -> str:
+    return f"{request.scope.get('root_path', '')}/api/recordings/{recording_id}"

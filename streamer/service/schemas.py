@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -147,13 +148,13 @@ class TrackInfo(_Answer):
 
 
 class RecordingState(_Answer):
-    """A recording while it runs, or the last state of one that ended."""
+    """A recording that runs, or the last state of one that ended."""
 
-    id: str | None = None
-    started_at: Any = None
-    duration_seconds: float | None = None
-    bytes: int | None = None
-    ended_reason: str | None = Field(None, description="Why it ended by itself (disk full); null while it runs.")
+    id: str = Field(examples=["a1b2c3d4_wonyoung_20261122T101500Z"])
+    started_at: datetime.datetime
+    duration_seconds: float
+    bytes: int
+    ended_reason: str | None = Field(None, description="Why it ended by itself (disk full); null otherwise.")
 
 
 class StreamInfo(_Answer):
@@ -164,7 +165,7 @@ class StreamInfo(_Answer):
     member: str | None
     object: str | None
     style: Style
-    created_at: Any = Field(description="UTC")
+    created_at: datetime.datetime
     size: tuple[int, int] | None = Field(description="Width and height in pixels; null before the first frame.")
     engine: str
     vision: VisionInfo
@@ -177,11 +178,15 @@ class StreamInfo(_Answer):
     encoder: str | None
 
 
-class RecordingInfo(_Answer):
+class RecordingInfo(BaseModel):
     """A recording on disk."""
 
-    id: str = Field(examples=["a1b2c3_wonyoung_20261122T101500Z"])
-    bytes: int | None = None
+    id: str = Field(examples=["a1b2c3d4_wonyoung_20261122T101500Z"])
+    bytes: int
+    started_at: datetime.datetime | None
+    running: bool = Field(description="It is being written now.")
+    url: str
+    sidecar_url: str | None
 
 
 class Health(BaseModel):

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from streamer.errors import ConfigError
+from streamer.service.settings import Settings, check_binding, load
+
+DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_default_file_holds_every_key_with_the_codes_default() -> None:
+    assert yaml.safe_load(DEFAULTS.read_text(encoding="utf-8")) == Settings().model_dump(mode="json")
+
+
+def test_every_key_of_the_default_file_says_what_it_is() -> None:
+    """Its own comment, or that of a neighbour it shares it with."""
+    lines = [line for line in DEFAULTS.read_text(encoding="utf-8").splitlines() if line.startswith("  ")]
+    assert sum("#" in line for line in lines) >= len(lines) // 2
+
+
+def test_the_default_file_loads() -> None:
+    assert load(DEFAULTS) == Settings()
+
+
+def test_the_file_wins_over_the_defaults_and_keeps_the_rest(tmp_path: Path) -> None:
+    loaded = load(write(tmp_path, "video: {bit_rate: 1000000}"))
+    assert loaded.video.bit_rate == 1_000_000
+    assert loaded.video.preset == "superfast"
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "video: {bit_rate: 1000000, preset: fast}\ndata_dir: /from/file")
+    monkeypatch.setenv("STREAMER_VIDEO__BIT_RATE", "2000000")
+    monkeypatch.setenv("STREAMER_DATA_DIR", "/from/environment")
+    loaded = load(path)
+    assert loaded.video.bit_rate == 2_000_000
+    assert loaded.video.preset == "fast"
+    assert loaded.data_folder == Path("/from/environment")
+
+
+def test_the_command_line_wins_over_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "service: {port: 1001, max_streams: 3}")
+    monkeypatch.setenv("STREAMER_SERVICE__PORT", "1002")
+    loaded = load(path, {"service": {"port": 1003}})
+    assert loaded.service.port == 1003
+    assert loaded.service.max_streams == 3
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "# nothing\n")) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("video: {bitrate: 1}", "video.bitrate"),
+        ("vidoe: {}", "vidoe"),
+        ("service: {port: 70000}", "service.port"),
+        ("vision: {engine: sam9}", "vision.engine"),
+        ("token: short", "token"),
+        ("- a\n- b", "mapping"),
+        ("a: [", "YAML"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_the_key(tmp_path: Path, text: str, word: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(write(tmp_path, text))
+    assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.yaml"):
+        load(tmp_path / "nothing.yaml")
+
+
+def test_a_wrong_value_on_the_command_line_is_refused() -> None:
+    with pytest.raises(ConfigError, match="port"):
+        load(None, {"service": {"port": -1}})
+
+
+def test_a_refused_token_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(write(tmp_path, "token: s3cret"))
+    assert "s3cret" not in str(error.value)
+
+
+def test_the_token_does_not_show_in_the_repr() -> None:
+    assert "correct-horse" not in repr(load(None, {"token": "correct-horse"}))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
+def test_loopback_needs_no_token(host: str) -> None:
+    check_binding(load(None, {"service": {"host": host}}))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "cameras.example"])
+def test_any_other_address_needs_one(host: str) -> None:
+    with pytest.raises(ConfigError, match="STREAMER_TOKEN"):
+        check_binding(load(None, {"service": {"host": host}}))
+    check_binding(load(None, {"service": {"host": host}, "token": "correct-horse"}))
