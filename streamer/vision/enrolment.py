@@ -18,8 +18,10 @@ from streamer.vision.photos import DecodedPhoto, thumbnail
 
 MIN_FACE_PIXELS = 40
 """The face's longer side in the picture that was read; under it embeddings go wrong too often (28 px: 1 in 25)."""
-MIN_SHARPNESS = 20.0
-"""`PhotoFace.sharpness`; under it the face is a smear."""
+MIN_SHARPNESS = 12.0
+"""`PhotoFace.sharpness`; under it embeddings keep little of the person (cosine to the sharp photo mostly below 0.6)."""
+SOFT_SHARPNESS = 25.0
+"""Under it the photo is kept with a remark: the cosine to the sharp photo is about 0.75."""
 MUCH_LARGER = 4.0
 """Times the area of the next face: then the photo is of one person, with others far behind."""
 SAME_PERSON_SIMILARITY = 0.5
@@ -80,7 +82,7 @@ def judge(
     faces = sorted(reading.faces, key=lambda face: _centre(face.box_xyxy)[0])
     face, remark = _choose(faces, pick, scale, file)
     _check_quality(face, scale, file)
-    remarks = [remark, _pose_remark(face), _likeness_remark(face, name, known)]
+    remarks = [remark, *_quality_remarks(face), _likeness_remark(face, name, known)]
     x0, y0, x1, y1 = (value * scale for value in face.box_xyxy)
     return NewPhoto(
         data=data,
@@ -147,10 +149,13 @@ def _check_quality(face: PhotoFace, scale: float, file: str) -> None:
         )
 
 
-def _pose_remark(face: PhotoFace) -> str | None:
-    if abs(face.yaw) < PROFILE_YAW:
-        return None
-    return "the face is turned far to the side; add a photo from the front as well"
+def _quality_remarks(face: PhotoFace) -> list[str]:
+    remarks = []
+    if face.sharpness < SOFT_SHARPNESS:
+        remarks.append("the face is a little blurred; add a sharper photo as well")
+    if abs(face.yaw) >= PROFILE_YAW:
+        remarks.append("the face is turned far to the side; add a photo from the front as well")
+    return remarks
 
 
 def _likeness_remark(face: PhotoFace, name: str, known: Known) -> str | None:
