@@ -122,7 +122,11 @@ def _models(settings: Settings) -> Iterator[Check]:
 
     store = ModelStore(settings.data_folder)
     pack = settings.vision.pack
-    listed = store.list()
+    try:
+        listed = store.list()
+    except OSError as exc:  # the data folder itself is the trouble; its own line says more
+        yield Check("models", "fail", f"cannot be looked at: {exc}", "choose another folder with --data-dir")
+        listed = []
     for file in listed:
         if file.pack not in ("lite", pack):
             continue
