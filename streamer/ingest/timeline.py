@@ -33,7 +33,7 @@ class Timeline:
 
     def announce(self, fps: float | None) -> None:
         """The frame rate that the container states. Used until it is measured; nonsense is ignored."""
-        if fps is not None and 0.1 <= fps <= 1000:
+        if fps is not None and 0.1 <= fps <= 240:
             self._nominal = 1 / fps
             if not self._steps:
                 self.fps = fps
