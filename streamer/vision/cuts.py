@@ -1,9 +1,9 @@
 """Shot cuts, from a thumbnail and without a model. numpy and OpenCV.
 
 Structure decides, not brightness: two thumbnails are compared by normalised cross-correlation, over small shifts, so
-that camera motion, exposure and a flash do not look like a cut. A dissolve has no frame that differs from the one before
-it; it is found by its law (a frame between is a mix of the two ends), as in Lienhart, "Reliable Transition Detection in
-Videos" (2001).
+that camera motion, exposure and a flash do not look like a cut. A dissolve has no frame that differs from the one
+before it; it is found by its law (a frame between is a mix of the two ends), as in Lienhart, "Reliable Transition
+Detection in Videos" (2001).
 """
 
 from __future__ import annotations

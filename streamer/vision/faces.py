@@ -15,6 +15,7 @@ from insightface.app import FaceAnalysis
 from streamer.errors import ModelMissing, VisionUnavailable
 from streamer.tracks import Box
 from streamer.vision.quality import FaceQuality
+from streamer.vision.tracking import overlap
 
 DETECTOR_STEP = 32
 """Pixels: the detector's coarsest stride, of which its input's sides are multiples."""
@@ -247,16 +248,6 @@ def merge(first: list[Face], second: list[Face]) -> list[Face]:
     kept = list(first)
     kept += [face for face in second if all(overlap(face.box_xyxy, other.box_xyxy) < 0.3 for other in first)]
     return sorted(kept, key=lambda face: -face.height)
-
-
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over the smaller box's area, 0..1."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
-    return width * height / max(smaller, 1e-9)
 
 
 def _quality(aligned: np.ndarray, face: Face) -> FaceQuality:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -56,6 +56,8 @@ GALLERY_EXTRA = 0.015
 LONE_EXTRA = 0.02
 """For a gallery of one: there is no runner-up to lead."""
 
+STILL_SHARE = 0.4
+"""Of the extras, for a photo: nothing will be added to its one look, and photos are better probes than video."""
 DECAY_A_LOOK = 0.88
 DECAY_SECONDS = 6.0
 """Evidence falls to 1/e in this time: what was proved long ago must be proved again."""
@@ -153,15 +155,17 @@ class Gallery:
 class Namer:
     """Names of one stream's tracks. Not thread-safe."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, *, still: bool = False) -> None:
+        """`still`: a photo, whose first look is its last; less is asked on top of the levels."""
         self._evidence: dict[int, Evidence] = {}
-        self._gallery = Gallery(known, levels_for(known.model_id))
+        self._still = still
+        self._gallery = Gallery(known, self._levels(known))
 
     def set_known(self, known: Known) -> None:
         """Judge what was seen by another gallery; embeddings of another model are forgotten."""
         if known.model_id != self._gallery.known.model_id:
             self._evidence.clear()
-        self._gallery = Gallery(known, levels_for(known.model_id))
+        self._gallery = Gallery(known, self._levels(known))
         for evidence in self._evidence.values():
             if evidence.name not in known.names:
                 evidence.name = None
@@ -205,6 +209,20 @@ class Namer:
         """A shot cut: no evidence crosses it."""
         self._evidence.clear()
 
+    def resembles(self, embedding: np.ndarray, name: str) -> bool:
+        """Whether this face is worth a track for the sake of `name`; no claim that it is them."""
+        if name not in self._gallery.known.names or not self._gallery.known.embeddings.size:
+            return False
+        member = self._gallery.known.names.index(name)
+        scores = self._gallery.scores(embedding)
+        near = scores[member] >= self._gallery.level[member] - self._gallery.levels.hold
+        return bool(near and _lead(scores, member) > 0)
+
+    def named(self, track: int) -> bool:
+        """`track` bears a name, shown or doubted."""
+        evidence = self._evidence.get(track)
+        return evidence is not None and evidence.name is not None
+
     def looks(self, track: int) -> int:
         """Faces of `track` compared so far."""
         evidence = self._evidence.get(track)
@@ -246,6 +264,12 @@ class Namer:
             shown = None if evidence.doubted else evidence.name
             said[track] = Naming(shown, self._similarity(evidence, member_given))
         return said
+
+    def _levels(self, known: Known) -> Levels:
+        levels = levels_for(known.model_id)
+        if not self._still:
+            return levels
+        return replace(levels, level_extra=levels.level_extra * STILL_SHARE, lead_extra=levels.lead_extra * STILL_SHARE)
 
     def _claim(self, evidence: Evidence, pts_seconds: float) -> tuple[float, int] | None:
         """(strength, member) that the evidence supports, or None."""

@@ -37,8 +37,8 @@ class Instance:
 class Region:
     """Mask logits of a track on a grid stretched over a box; everything outside the box is background.
 
-    Engines see the frame through a small grid (256 x 256, 288 x 288): regions stay on it until the label map is painted,
-    so that smoothing costs the same at every frame size.
+    Engines see the frame through a small grid (256 x 256, 288 x 288): regions stay on it until the label map is
+    painted, so that smoothing costs the same at every frame size.
     """
 
     box_xyxy: Box

@@ -1,0 +1,459 @@
+"""One frame in, one result out: decide, propagate, look for faces, name, member AND object, smooth, paint."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from streamer.errors import VisionUnavailable
+from streamer.frames import Frame
+from streamer.tracks import FrameResult, Target, Track
+from streamer.vision.cuts import CutDetector
+from streamer.vision.engines.base import MaskEngine, Picture, Region
+from streamer.vision.engines.synthetic import SyntheticEngine, ellipse_box
+from streamer.vision.known import Known
+from streamer.vision.labels import LabelPainter, mask_box
+from streamer.vision.models import ModelStore, Progress
+from streamer.vision.naming import Namer, Naming
+from streamer.vision.prompts import phrases
+from streamer.vision.smoothing import Smoother
+from streamer.vision.tracking import People, Person, clip_box, person_box
+
+if TYPE_CHECKING:
+    from streamer.service.settings import VisionSettings
+    from streamer.vision.engines.lite import LiteModels
+    from streamer.vision.faces import Face, FaceReader
+
+SOON = 3
+"""Frames between two looks for faces while a name is undecided or a track is lost."""
+EMPTY = 5
+"""Frames between two looks while nobody is there, for the first `EMPTY_LOOKS` of a shot."""
+EMPTY_LOOKS = 6
+LOOK_SECONDS = 0.7
+"""Looks are no further apart than this at any frame rate, so that a name is there within a second of a face."""
+SMALLEST_FACE = 14.0
+"""Pixels of height; smaller ones are neither named nor followed."""
+COMPARED_A_LOOK = 8
+"""Faces that are embedded in one look at most; the others have their turn in the next one."""
+SETTLED_LOOKS = 6
+"""Looks after which an unknown track is compared only now and then."""
+SETTLED_EVERY = 3
+HOPELESS = 3
+"""Frames in a row without a mask after which a track is tried again only when its face is seen."""
+DOUBT_FAILURES = 3
+"""Frames in a row without a mask after which a name must prove itself again."""
+
+
+class FrameProcessor:
+    """All that vision does for one stream. One per stream and thread; models are shared, state is not."""
+
+    def __init__(
+        self,
+        engine: MaskEngine,
+        faces: FaceReader | None,
+        settings: VisionSettings,
+        *,
+        still: bool = False,
+    ) -> None:
+        """`faces` None: one track without a face that bears the target's name (engine `synthetic`).
+
+        `still`: each frame is a photo of its own: faces are sought at more scales, one look is all the evidence.
+        """
+        self._engine = engine
+        self._faces = faces
+        self._settings = settings
+        self._still = still
+        self._target = Target()
+        self._phrases: tuple[str, ...] = ()
+        self._people = People(settings.max_tracks)
+        self._namer = Namer(Known.nobody(faces.model_id if faces is not None else ""), still=still)
+        self._cuts = CutDetector()
+        self._smoother = Smoother(0.0 if still else settings.smoothing)
+        self._painter = LabelPainter()
+        self._step = 0
+        self._looked_step: int | None = None
+        self._looked_at = 0.0
+        self._empty_looks = 0
+        self._turn = 0
+        self._names: dict[int, Naming] = {}
+
+    def set_known(self, known: Known) -> None:
+        """Name by this gallery from the next frame on; a removed member's name is gone at once."""
+        self._namer.set_known(known)
+
+    def set_target(self, target: Target) -> None:
+        """What is wanted from the next frame on.
+
+        Raises:
+            PromptUnsupported: the engine cannot answer the object prompt; the old target stays.
+        """
+        wanted = phrases(target.object) if target.object is not None else ()
+        for phrase in wanted:
+            self._engine.check_phrase(phrase)
+        if target.object != self._target.object:
+            for person in self._people:
+                person.part = None
+                self._smoother.forget((person.id, "part"))
+        self._target, self._phrases = target, wanted
+
+    def reset(self) -> None:
+        """Forget every track (the source changed); the target and the gallery stay."""
+        self._new_shot()
+        self._cuts.reset()
+
+    def close(self) -> None:
+        """Free the engine's state; twice is fine."""
+        self._people.clear()
+        self._engine.close()
+
+    def step(self, frame: Frame) -> FrameResult:
+        """The result for `frame`; frames come in order."""
+        started = time.perf_counter()
+        if self._still or (self._faces is not None and self._cuts.step(frame.i420)):
+            self._new_shot()
+        bgr = cv2.cvtColor(frame.i420, cv2.COLOR_YUV2BGR_I420)
+        self._engine.encode(Picture(bgr, frame.index, frame.pts_seconds))
+        for person in self._people:
+            person.fresh = person.face_known = False
+        self._propagate(self._due(), frame)
+        identified, identity_seconds = False, 0.0
+        if self._faces is None:
+            self._follow_synthetic(frame)
+        elif self._look_due(frame):
+            identified = True
+            before = time.perf_counter()
+            new = self._look(self._faces, bgr, frame)
+            identity_seconds = time.perf_counter() - before
+            self._decide(frame)
+            self._propagate(self._chosen(new), frame)
+        self._prune(frame)
+        self._decide(frame)
+        label_map = self._paint(frame)
+        tracks = tuple(self._track(person, frame) for person in self._people if self._reported(person))
+        self._step += 1
+        total = time.perf_counter() - started
+        return FrameResult(
+            frame_index=frame.index,
+            pts_seconds=frame.pts_seconds,
+            width=frame.width,
+            height=frame.height,
+            engine=self._engine.name,
+            identified=identified,
+            tracks=tracks,
+            label_map=label_map,
+            stage_seconds={"identity": identity_seconds, "propagate": total - identity_seconds},
+        )
+
+    # Decisions ------------------------------------------------------------------------------------------------------
+
+    def _is_target(self, person: Person) -> bool:
+        if self._target.member is None:
+            return True
+        said = self._names.get(person.id)
+        return said is not None and said.name == self._target.member
+
+    def _due(self) -> list[Person]:
+        """Tracks to propagate on this frame: the target's always, of the others one in turn."""
+        return self._chosen([person for person in self._people if person.failures < HOPELESS])
+
+    def _chosen(self, people: list[Person]) -> list[Person]:
+        if self._still or self._target.everybody or self._target.member is None:
+            return people
+        wanted = [person for person in people if self._is_target(person)]
+        others = [person for person in people if not self._is_target(person)]
+        if others:
+            self._turn += 1
+            wanted.append(others[self._turn % len(others)])
+        return wanted
+
+    def _look_due(self, frame: Frame) -> bool:
+        """Whether to look for faces on this frame."""
+        if self._looked_step is None:
+            return True
+        since = self._step - self._looked_step
+        if since >= self._settings.identity_every or frame.pts_seconds - self._looked_at >= LOOK_SECONDS:
+            return True
+        if not len(self._people):
+            return since >= EMPTY and self._empty_looks < EMPTY_LOOKS
+        return since >= SOON and (
+            self._people.crowded()
+            or any(
+                self._namer.undecided(person.id) or 0 < person.failures < HOPELESS
+                for person in self._people
+                if person.face_missed < HOPELESS
+            )
+        )
+
+    # Masks ----------------------------------------------------------------------------------------------------------
+
+    def _propagate(self, due: list[Person], frame: Frame) -> None:
+        if not due:
+            return
+        regions = self._engine.propagate([person.id for person in due])
+        for person in due:
+            region = regions.get(person.id)
+            if region is None:
+                self._miss(person, frame)
+            else:
+                self._show(person, region, frame)
+
+    def _show(self, person: Person, region: Region, frame: Frame) -> None:
+        person.region = self._smoother.step(person.id, region)
+        person.fresh, person.failures, person.lost_since = True, 0, None
+        if region.face_xyxy is not None:
+            person.face_xyxy, person.face_known = region.face_xyxy, True
+        box = mask_box(person.region, frame.width, frame.height)
+        if box is None:
+            self._miss(person, frame)
+        else:
+            person.box_xyxy = box
+
+    def _miss(self, person: Person, frame: Frame) -> None:
+        person.region = person.part = None
+        person.failures += 1
+        if person.lost_since is None:
+            person.lost_since = frame.pts_seconds
+        if person.failures == DOUBT_FAILURES and person.face_missed > 0:
+            self._namer.doubt(person.id)
+        self._smoother.forget(person.id)
+        self._smoother.forget((person.id, "part"))
+
+    def _follow_synthetic(self, frame: Frame) -> None:
+        if not len(self._people):
+            box = ellipse_box(frame.pts_seconds, frame.width, frame.height)
+            person = self._people.add(box, frame.pts_seconds)
+            self._engine.prompt(person.id, box_xyxy=box)
+            self._propagate([person], frame)
+
+    def _prune(self, frame: Frame) -> None:
+        for person in self._people.doubles() + self._people.expired(frame.pts_seconds):
+            self._drop(person)
+
+    def _drop(self, person: Person) -> None:
+        self._people.remove(person)
+        self._namer.forget(person.id)
+        self._engine.remove(person.id)
+        self._smoother.forget(person.id)
+        self._smoother.forget((person.id, "part"))
+        self._names.pop(person.id, None)
+
+    def _new_shot(self) -> None:
+        self._people.clear()
+        self._namer.reset()
+        self._engine.reset()
+        self._smoother.reset()
+        self._names.clear()
+        self._looked_step = None
+        self._empty_looks = 0
+
+    # Faces ----------------------------------------------------------------------------------------------------------
+
+    def _look(self, reader: FaceReader, bgr: np.ndarray, frame: Frame) -> list[Person]:
+        """Find faces, match them to tracks, gather evidence; returns the tracks that need a mask on this frame."""
+        self._looked_step, self._looked_at = self._step, frame.pts_seconds
+        found = reader.find_in_photo(bgr) if self._still else reader.find(bgr)
+        faces = [face for face in found if face.height >= SMALLEST_FACE]
+        matched = self._people.match(faces)
+        seen = {person.id for person in matched.values()}
+        for person in self._people:
+            if person.id not in seen:
+                person.face_missed += 1
+        budget = _Budget(len(faces) if self._still else COMPARED_A_LOOK)
+        need: list[Person] = []
+        # The faces of the target and of undecided tracks come first.
+        for position in sorted(matched, key=lambda position: self._urgency(matched[position])):
+            person, face = matched[position], faces[position]
+            if self._wants_look(person) and budget.take():
+                embedding, quality = reader.compare(bgr, face)
+                if self._namer.is_someone_else(person.id, embedding, quality):
+                    self._drop(person)
+                    continue
+                self._namer.observe(person.id, embedding, quality, frame.pts_seconds)
+            self._found(person, face, frame)
+            if person.region is None or not person.fresh:
+                need.append(person)
+        alive = {person.id for person in self._people}
+        unmatched = [face for position, face in enumerate(faces) if _gone(matched.get(position), alive)]
+        need += self._start(reader, bgr, frame, unmatched, budget)
+        self._empty_looks = 0 if len(self._people) else self._empty_looks + 1
+        return need
+
+    def _start(
+        self, reader: FaceReader, bgr: np.ndarray, frame: Frame, faces: list[Face], budget: _Budget
+    ) -> list[Person]:
+        """New tracks for `faces` (largest first), making room for a face that resembles the target."""
+        new = []
+        for face in faces:
+            probe = reader.compare(bgr, face) if budget.take() else None
+            if self._people.full:
+                wanted = self._target.member
+                if probe is None or wanted is None or not self._namer.resembles(probe[0], wanted):
+                    continue
+                spare = [
+                    person for person in self._people if self._names.get(person.id, Naming(None, None)).name is None
+                ]
+                if not spare:
+                    continue
+                self._drop(min(spare, key=lambda person: person.face_xyxy[3] - person.face_xyxy[1]))
+            person = self._people.add(face.box_xyxy, frame.pts_seconds)
+            self._engine.prompt(person.id, face_xyxy=face.box_xyxy)
+            if probe is not None:
+                self._namer.observe(person.id, *probe, frame.pts_seconds)
+            new.append(person)
+        return new
+
+    def _found(self, person: Person, face: Face, frame: Frame) -> None:
+        person.face_xyxy, person.face_at = face.box_xyxy, frame.pts_seconds
+        person.face_known, person.face_missed = True, 0
+        self._engine.prompt(person.id, face_xyxy=face.box_xyxy)
+        if person.region is None:
+            person.box_xyxy = person_box(face.box_xyxy)
+
+    def _urgency(self, person: Person) -> tuple[bool, bool, int]:
+        named = person.id in self._names and self._names[person.id].name is not None
+        return not self._is_target(person), named, self._namer.looks(person.id)
+
+    def _wants_look(self, person: Person) -> bool:
+        looks = self._namer.looks(person.id)
+        if looks < SETTLED_LOOKS or self._namer.undecided(person.id) or self._namer.named(person.id):
+            return True
+        return (self._step // max(self._settings.identity_every, 1) + person.id) % SETTLED_EVERY == 0
+
+    def _decide(self, frame: Frame) -> None:
+        if self._faces is None:
+            self._names = {person.id: Naming(self._target.member, None) for person in self._people}
+        else:
+            visible = [person.id for person in self._people if person.visible]
+            self._names = self._namer.decide(visible, frame.pts_seconds)
+
+    # Results --------------------------------------------------------------------------------------------------------
+
+    def _paint(self, frame: Frame) -> np.ndarray | None:
+        painter = self._painter
+        painter.begin(frame.width, frame.height)
+        shown = [person for person in self._people if person.region is not None]
+        # On equal logits the later one keeps what the earlier one took: the target is painted first.
+        for person in sorted(shown, key=lambda person: not self._is_target(person)):
+            if person.region is not None:
+                painter.paint(person.region, person.label, person.fresh)
+        if self._phrases:
+            for person in shown:
+                self._paint_part(person)
+        if self._target.everybody:
+            for instance in self._engine.detect(["person"]):
+                painter.paint_people(instance.mask)
+        labels = painter.finish()
+        return labels if shown or self._target.everybody else None
+
+    def _paint_part(self, person: Person) -> None:
+        if not self._is_target(person):
+            person.part = None
+            return
+        if person.fresh:
+            found = [self._engine.part(person.id, phrase) for phrase in self._phrases]
+            part = _union([region for region in found if region is not None])
+            person.part = None if part is None else self._smoother.step((person.id, "part"), part)
+        if person.part is not None:
+            self._painter.paint_part(person.part, person.label)
+
+    def _reported(self, person: Person) -> bool:
+        """A track is told of once it was seen: with a mask, or with a face."""
+        return person.region is not None or person.lost_since is not None or person.face_missed == 0
+
+    def _track(self, person: Person, frame: Frame) -> Track:
+        said = self._names.get(person.id, Naming(None, None))
+        face = clip_box(person.face_xyxy, frame.width, frame.height) if person.face_known else None
+        return Track(
+            id=person.id,
+            name=said.name,
+            similarity=said.similarity,
+            state="tracked" if person.visible else "lost",
+            box_xyxy=clip_box(person.box_xyxy, frame.width, frame.height),
+            face_xyxy=face,
+            label=person.label,
+            object_prompt=self._target.object if person.part is not None else None,
+        )
+
+
+class _Budget:
+    """So many more of something on this frame."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def take(self) -> bool:
+        self._left -= 1
+        return self._left >= 0
+
+
+def _gone(person: Person | None, alive: set[int]) -> bool:
+    return person is None or person.id not in alive
+
+
+def _union(regions: list[Region]) -> Region | None:
+    """Regions on one grid, joined."""
+    if not regions:
+        return None
+    first = regions[0]
+    logits = np.maximum.reduce([region.logits for region in regions])
+    return Region(first.box_xyxy, logits, first.presence, first.face_xyxy)
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What a worker loads once and its streams share. Not thread-safe: one worker, one thread."""
+
+    settings: VisionSettings
+    faces: FaceReader | None
+    """None: the engine needs no models."""
+    lite: LiteModels | None
+
+    def engine(self) -> MaskEngine:
+        """A fresh engine for one stream."""
+        if self.lite is None:
+            return SyntheticEngine(self.settings.synthetic_delay_seconds)
+        from streamer.vision.engines.lite import LiteEngine
+
+        return LiteEngine(self.lite)
+
+    def processor(self, *, still: bool = False) -> FrameProcessor:
+        """A fresh processor for one stream; `still`: for photos, each a frame of its own."""
+        return FrameProcessor(self.engine(), self.faces, self.settings, still=still)
+
+    def check_phrase(self, prompt: str) -> None:
+        """Raises `PromptUnsupported` where the engine cannot answer the object prompt."""
+        engine = self.engine()
+        for phrase in phrases(prompt):
+            engine.check_phrase(phrase)
+
+
+def build_models(vision: VisionSettings, data_folder: Path, on_progress: Progress | None = None) -> Models:
+    """Load what `vision.engine` needs, fetching the face pack where it is absent.
+
+    Raises:
+        ModelMissing: a model is absent and cannot be fetched, or is damaged.
+        VisionUnavailable: the device is not to be had, or the engine is `none`, which sees nothing.
+    """
+    if vision.engine == "none":
+        raise VisionUnavailable("vision.engine is none: frames pass through; set it to lite to find people")
+    if vision.engine == "synthetic":
+        return Models(vision, None, None)
+    from streamer.vision.engines.lite import LiteModels
+    from streamer.vision.faces import FaceReader
+
+    store = ModelStore(data_folder)
+    folder = store.ensure(vision.pack, on_progress)
+    weights = {name: store.weight(name) for name in LiteModels.FILES}
+    reader = FaceReader(
+        folder,
+        store.model_id(vision.pack),
+        detector_size=(vision.detector_width, vision.detector_height),
+        threads=vision.threads,
+        device=vision.device,
+    )
+    return Models(vision, reader, LiteModels.load(weights, vision.threads, vision.device))
