@@ -20,6 +20,7 @@ from streamer.errors import SourceUnusable, StreamConflict, StreamUnknown
 from streamer.frames import Frame
 from streamer.ingest.convert import to_i420
 from streamer.ingest.source import SourceState
+from streamer.ingest.timeline import MAX_STEP_SECONDS, Timeline
 from streamer.service.settings import Settings
 from streamer.webrtc.assembler import CodedFrame
 from streamer.webrtc.hooks import ReceiverHook
@@ -39,8 +40,6 @@ QUEUE_FRAMES = 30
 CLOSE_SECONDS = 5.0
 _WAITING = SourceState("connecting", "waiting for a publisher")
 _CLOCK = 90_000
-_MAX_STEP_SECONDS = 1.0
-_USUAL_STEP_SECONDS = 1 / 30
 
 
 class WhipSource:
@@ -71,8 +70,8 @@ class WhipSource:
 
     @property
     def fps(self) -> float | None:
-        """Unknown: browsers lower the rate as they please."""
-        return None
+        """Frames per second as measured; None before the first publisher. Browsers lower it as they please."""
+        return self._clock.fps
 
     def describe(self) -> dict[str, object]:
         return {"kind": self.kind}
@@ -152,24 +151,28 @@ class _FrameClock:
 
     def __init__(self) -> None:
         self._index = -1
-        self._pts = -_USUAL_STEP_SECONDS
+        self._timeline = Timeline(MAX_STEP_SECONDS)
         self._timestamp: int | None = None
+        self._ticks = 0
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second as measured."""
+        return self._timeline.fps
 
     def restart(self) -> None:
         """The next timestamp is of another publisher's clock."""
         self._timestamp = None
+        self._timeline.restart()
 
     def next(self, timestamp: int) -> tuple[int, float]:
-        """Index and pts in seconds of the frame with that RTP timestamp; a jump counts as one usual step."""
-        step = _USUAL_STEP_SECONDS
+        """Index and pts in seconds of the frame with that RTP timestamp (1/90000 s, wraps at 2**32)."""
         if self._timestamp is not None:
-            told = ((timestamp - self._timestamp) % (1 << 32)) / _CLOCK
-            if 0 < told < _MAX_STEP_SECONDS:
-                step = told
+            half = 1 << 31
+            self._ticks += ((timestamp - self._timestamp + half) % (1 << 32)) - half
         self._timestamp = timestamp
         self._index += 1
-        self._pts += step
-        return self._index, self._pts
+        return self._index, self._timeline.step(self._ticks / _CLOCK)
 
 
 class _Session:

@@ -43,7 +43,7 @@ class VideoSettings(_Section):
     max_height: int = Field(1080, ge=16)
     bit_rate: int = Field(4_000_000, ge=50_000, le=100_000_000)
     encoder: Literal["auto", "x264", "nvenc"] = "auto"
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast"] = "superfast"
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast"] = "ultrafast"
     keyframe_seconds: float = Field(1.0, ge=0.1, le=10)
 
 
@@ -131,8 +131,8 @@ def check_binding(settings: Settings) -> None:
     """Raises `ConfigError` where the service would listen beyond this machine without a token."""
     if not settings.on_loopback and not settings.token:
         raise ConfigError(
-            f"refusing to listen on {settings.service.host} without a token: set STREAMER_TOKEN (8 or more characters), "
-            "or bind 127.0.0.1"
+            f"refusing to listen on {settings.service.host} without a token: set STREAMER_TOKEN "
+            "(8 or more characters), or bind 127.0.0.1"
         )
 
 
