@@ -103,7 +103,7 @@ async def add_member(
             if not made:
                 await asyncio.to_thread(_make, services.gallery, new)
                 made = True
-            await _store(services.gallery, new.name, judged, enrolled)
+            await _store(services.gallery, new.name, photo.file, judged, enrolled)
         if not enrolled.kept and not enrolled.refused:
             await asyncio.to_thread(_make, services.gallery, new)
             made = True
@@ -143,7 +143,7 @@ async def add_photos(
                     continue
             judged = await _judged(services, name, photo, source, pick, enrolled)
             if judged is not None:
-                await _store(services.gallery, name, judged, enrolled)
+                await _store(services.gallery, name, photo.file, judged, enrolled)
     finally:
         if any(not kept.duplicate for kept in enrolled.kept):
             await services.gallery_changed()
@@ -235,10 +235,10 @@ async def _judged(
         return None
 
 
-async def _store(gallery: Gallery, name: str, new: NewPhoto, enrolled: Enrolled) -> None:
+async def _store(gallery: Gallery, name: str, file: str, new: NewPhoto, enrolled: Enrolled) -> None:
     before = await asyncio.to_thread(gallery.find_photo, name, new.data)
     photo = await asyncio.to_thread(gallery.add_photo, name, new)
-    enrolled.kept.append(Kept(new.file, photo, duplicate=before is not None))
+    enrolled.kept.append(Kept(file, photo, duplicate=before is not None))
 
 
 async def _embed_again(services: MemberServices, photo: Photo, model_id: str) -> bool:

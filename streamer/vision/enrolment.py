@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Self
 
 import numpy as np
@@ -70,7 +71,7 @@ def judge(
         decoded: The same, decoded.
         reading: What vision sees in `decoded.bgr`.
         name: The member that it is for.
-        file: Its file name, for messages.
+        file: Its file name or path, for messages.
         source: Where it comes from ("upload", "cli", "demo").
         pick: Which of several faces; None: the only one, or one far larger than the rest.
         known: Everybody's faces by the same model, to notice a photo of somebody else.
@@ -87,7 +88,8 @@ def judge(
     return NewPhoto(
         data=data,
         extension=decoded.extension,
-        file=file,
+        # Where it lay on somebody's machine is not kept.
+        file=PurePath(file).name,
         source=source,
         width=decoded.width,
         height=decoded.height,

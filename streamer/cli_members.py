@@ -1,0 +1,231 @@
+"""`streamer members`: add people by photos, list them, remove them. Works beside a running service and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from streamer.errors import MemberUnknown, PhotoRefused
+from streamer.service import enrolment
+from streamer.service.enrolment import Enrolled, GivenPhoto, NewMember
+from streamer.vision.enrolment import FacePick
+from streamer.vision.gallery import Gallery
+from streamer.vision.photos import MAX_PHOTO_BYTES, too_many_bytes
+
+if TYPE_CHECKING:
+    from streamer.service.settings import Settings
+    from streamer.vision.faces import FaceReader
+    from streamer.vision.known import PhotoReading
+    from streamer.vision.member import Member
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+)
+"""What is taken from a folder; a file that is named by itself is taken whatever its name."""
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The person's name; a known one gets further photos.")],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Image files, or folders of them.")],
+    group: Annotated[str | None, typer.Option("--group", help="The group a new member is in.")] = None,
+    display_name: Annotated[str | None, typer.Option("--display-name", help="A new member's name as shown.")] = None,
+    consent: Annotated[str | None, typer.Option("--consent", help="A note on a new member's consent.")] = None,
+    face: Annotated[
+        str | None, typer.Option("--face", metavar="N|X,Y", help="Which of several faces: from the left, or at pixels.")
+    ] = None,
+) -> None:
+    """Add a person by photos; says of each photo whether it was kept, and why not."""
+    settings: Settings = ctx.obj.settings()
+    pick = None if face is None else FacePick.parse(face)
+    files = list(dict.fromkeys(file for path in photos for file in _expanded(path)))
+    with Gallery(settings.data_folder / "gallery") as gallery, _progress() as progress:
+        bar = progress.add_task("looking for faces", total=len(files))
+        local = _Local(gallery, settings, progress)
+        new = NewMember(name, display_name, group, consent)
+        enrolled = asyncio.run(_enrol(local, new, _given(files, progress, bar), pick))
+    _show(enrolled)
+    if not enrolled.kept:
+        reasons = [refused.reason for refused in enrolled.refused]
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        raise PhotoRefused(f"{name!r} was given no photo that can be kept: {reasons[0]}{more}")
+
+
+@app.command("list")
+def list_members(
+    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Everybody who is known by name."""
+    with Gallery(ctx.obj.settings().data_folder / "gallery") as gallery:
+        members = gallery.members()
+    if as_json:
+        print(json.dumps([asdict(member) for member in members], indent=1))
+        return
+    if not members:
+        print("nobody is enrolled yet: streamer members add NAME PHOTO...", file=sys.stderr)
+        return
+    _table(("NAME", "GROUP", "PHOTOS", "SINCE (UTC)", "REMARKS"), [_row(member) for member in members])
+
+
+@app.command()
+def remove(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a person with photos and face data, from disk and from running streams. For good."""
+    with Gallery(ctx.obj.settings().data_folder / "gallery") as gallery:
+        member = gallery.member(name)
+        what = f"{member.name!r} with {_photos(len(member.photos))}"
+        if not yes and sys.stdin.isatty():
+            typer.confirm(f"Delete {what}? This cannot be undone.", abort=True)
+        gallery.remove_member(member.name)
+    print(f"deleted {what}")
+
+
+class _Local:
+    """Enrolment without a service: the gallery of the data folder, and the face models in this process.
+
+    The models are loaded at the first photo that needs them. A running service notices the change by itself.
+    """
+
+    def __init__(self, gallery: Gallery, settings: Settings, progress: Progress) -> None:
+        self.gallery = gallery
+        self._settings = settings
+        self._progress = progress
+        self._reader: FaceReader | None = None
+
+    async def read_photo(self, encoded: bytes) -> PhotoReading:
+        """Faces of an encoded picture."""
+        return await asyncio.to_thread(self._read, encoded)
+
+    async def gallery_changed(self) -> None:
+        """Nobody in this process follows the gallery."""
+
+    def _read(self, encoded: bytes) -> PhotoReading:
+        from streamer.vision.photo_reading import read_encoded
+
+        if self._reader is None:
+            self._reader = self._load()
+        return read_encoded(self._reader, encoded)
+
+    def _load(self) -> FaceReader:
+        # Here, not above: they take seconds to import, and `list` and `remove` need none of them.
+        from streamer.vision.faces import FaceReader
+        from streamer.vision.models import ModelStore
+
+        vision = self._settings.vision
+        store = ModelStore(self._settings.data_folder)
+        folder = store.ensure(vision.pack, lambda line: self._progress.console.print(escape(line)))
+        return FaceReader(
+            folder,
+            store.model_id(vision.pack),
+            detector_size=(vision.detector_width, vision.detector_height),
+            threads=vision.threads,
+            device=vision.device,
+        )
+
+
+async def _enrol(local: _Local, new: NewMember, given: AsyncIterator[GivenPhoto], pick: FacePick | None) -> Enrolled:
+    try:
+        local.gallery.member(new.name)
+    except MemberUnknown:
+        return await enrolment.add_member(local, new, given, source="cli", pick=pick)
+    return await enrolment.add_photos(local, new.name, given, source="cli", pick=pick)
+
+
+async def _given(files: Sequence[Path], progress: Progress, bar: TaskID) -> AsyncIterator[GivenPhoto]:
+    for file in files:
+        progress.update(bar, description=escape(_shown(Path(file.name))))
+        yield GivenPhoto(_shown(file), await asyncio.to_thread(_read_file, file))
+        progress.advance(bar)
+
+
+def _expanded(path: Path) -> Iterator[Path]:
+    """The path itself, or the images in a folder."""
+    path = path.expanduser()
+    if not path.is_dir():
+        yield path
+        return
+    try:
+        images = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
+    except OSError:
+        images = []
+    # A folder without images is reported as a photo that cannot be read.
+    yield from sorted(images) or [path]
+
+
+def _shown(file: Path) -> str:
+    """The path; a name that is not UTF-8 is still a file, and is shown with marks in place of the odd bytes."""
+    return str(file).encode("utf-8", "replace").decode("utf-8")
+
+
+def _read_file(file: Path) -> bytes | PhotoRefused:
+    name = _shown(file)
+    try:
+        if file.is_dir():
+            return PhotoRefused(f"{name}: no image files that can be read in this folder")
+        if not file.exists():
+            return PhotoRefused(f"{name}: no such file; check the path")
+        if not file.is_file():
+            return PhotoRefused(f"{name}: not a file")
+        size = file.stat().st_size
+        return too_many_bytes(size, name) if size > MAX_PHOTO_BYTES else file.read_bytes()
+    except (OSError, ValueError) as exc:
+        return PhotoRefused(f"{name}: cannot be read ({exc}); check its permissions")
+
+
+def _progress() -> Progress:
+    """On stderr, and only on a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _show(enrolled: Enrolled) -> None:
+    rows = []
+    for kept in enrolled.kept:
+        remark = "was there already" if kept.duplicate else kept.photo.remark or ""
+        rows.append((kept.file, "kept", remark))
+    rows += [
+        (refused.file, "refused", refused.reason.removeprefix(f"{refused.file}: ")) for refused in enrolled.refused
+    ]
+    _table(("PHOTO", "RESULT", "REMARK"), rows)
+
+
+def _row(member: Member) -> tuple[str, ...]:
+    remarks = sum(photo.remark is not None for photo in member.photos)
+    about = f"{remarks} of the photos" if remarks else ""
+    shown = member.name if member.display_name == member.name else f"{member.name} ({member.display_name})"
+    return shown, member.group or "", str(len(member.photos)), member.created_at[:19].replace("T", " "), about
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal; a line with tabs for each row in a pipe."""
+    console = Console()
+    if not console.is_terminal:
+        for row in rows:
+            print("\t".join(row))
+        return
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+
+
+def _photos(count: int) -> str:
+    return f"{count} photo{'' if count == 1 else 's'}"
