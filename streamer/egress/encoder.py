@@ -15,7 +15,7 @@ import numpy as np
 
 from streamer.channels import Closed, LatestSlot
 from streamer.contract import result_json
-from streamer.egress.h264 import H264Encoder, choose_codec
+from streamer.egress.h264 import X264, EncoderUnavailable, H264Encoder, choose_codec
 from streamer.egress.overlay import draw
 from streamer.frames import Frame
 from streamer.service.settings import VideoSettings
@@ -108,18 +108,20 @@ class StreamEncoder:
         on_rendered: Callable[[RenderStats], None] | None = None,
     ) -> None:
         self._loop = loop
-        self._video = video
-        self._fps = fps_hint
         self._on_rendered = on_rendered
         self._jobs: LatestSlot[RenderJob] = LatestSlot()
         self._sinks: tuple[PacketSink, ...] = ()
         self._keyframe_wanted = False
         self._drawn: np.ndarray | None = None
         self._closed = False
-        self.encoder_name = choose_codec(video.encoder)
-        """"libx264" or "h264_nvenc"."""
+        self._renderer = _Renderer(video, fps_hint)
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
+
+    @property
+    def encoder_name(self) -> str:
+        """ "libx264" or "h264_nvenc": what really encodes."""
+        return self._renderer.codec_name
 
     @property
     def dropped(self) -> int:
@@ -173,22 +175,21 @@ class StreamEncoder:
     # The encoder thread
 
     def _run(self) -> None:
-        renderer = _Renderer(self._video, self._fps, self.encoder_name)
         job: RenderJob | None = None
         try:
             while True:
                 try:
                     job = self._jobs.get(timeout=STILL_SECONDS)
                 except TimeoutError:
-                    if job is not None and self._keyframe_due(renderer):
-                        self._render(renderer, job, again=True)
+                    if job is not None and self._keyframe_due():
+                        self._render(job, again=True)
                 else:
-                    self._render(renderer, job, again=False)
+                    self._render(job, again=False)
         except Closed:
-            renderer.close()
+            self._renderer.close()
 
-    def _render(self, renderer: _Renderer, job: RenderJob, again: bool) -> None:
-        sinks = self._sinks
+    def _render(self, job: RenderJob, again: bool) -> None:
+        sinks, renderer = self._sinks, self._renderer
         if not sinks and time.monotonic() - renderer.drawn_at < IDLE_DRAW_SECONDS:
             return
         start = time.monotonic()
@@ -197,7 +198,7 @@ class StreamEncoder:
         renderer.drawn_at = drawn = time.monotonic()
         encoded: list[EncodedFrame] = []
         if sinks:
-            keyframe = self._keyframe_due(renderer)
+            keyframe = self._keyframe_due()
             if keyframe:
                 self._keyframe_wanted = False
             line = _json_line(job) if any(sink.wants_result for sink in sinks) else None
@@ -206,8 +207,8 @@ class StreamEncoder:
         stats = RenderStats(job.frame.index, job.frame.captured_at, drawn - start, done - drawn if sinks else 0.0)
         self._call_in_loop(self._deliver, encoded, None if again else stats)
 
-    def _keyframe_due(self, renderer: _Renderer) -> bool:
-        return self._keyframe_wanted and time.monotonic() - renderer.keyframe_at >= KEYFRAME_GAP_SECONDS
+    def _keyframe_due(self) -> bool:
+        return self._keyframe_wanted and time.monotonic() - self._renderer.keyframe_at >= KEYFRAME_GAP_SECONDS
 
     def _deliver(self, encoded: list[EncodedFrame], stats: RenderStats | None) -> None:
         for frame in encoded:
@@ -220,10 +221,10 @@ class StreamEncoder:
 class _Renderer:
     """The encoder thread's own: the codec of the present size, and the clocks of what was made."""
 
-    def __init__(self, video: VideoSettings, fps: float, codec_name: str) -> None:
+    def __init__(self, video: VideoSettings, fps: float) -> None:
+        self.codec_name = choose_codec(video.encoder)
         self._video = video
         self._fps = fps
-        self._codec_name = codec_name
         self._codec: H264Encoder | None = None
         self._pts = -1
         self._encoded_at = 0.0
@@ -238,7 +239,7 @@ class _Renderer:
         width, height = i420.shape[1], i420.shape[0] * 2 // 3
         if self._codec is None or self._codec.size != (width, height):
             self.close()
-            self._codec = H264Encoder(self._codec_name, width, height, self._fps, self._video)
+            self._codec = self._open(width, height)
         pts = self._next_pts(job, again)
         if pts - self._keyframe_pts >= self._video.keyframe_seconds * PTS_RATE:
             keyframe = True
@@ -253,6 +254,15 @@ class _Renderer:
                 )
             )
         return frames
+
+    def _open(self, width: int, height: int) -> H264Encoder:
+        try:
+            return H264Encoder(self.codec_name, width, height, self._fps, self._video)
+        except EncoderUnavailable as exc:
+            # A GPU has a fixed number of encoder sessions; the stream above that number gets the CPU.
+            log.warning("%s at %dx%d does not open (%s); encoding with %s", self.codec_name, width, height, exc, X264)
+            self.codec_name = X264
+            return H264Encoder(X264, width, height, self._fps, self._video)
 
     def _next_pts(self, job: RenderJob, again: bool) -> int:
         now = time.monotonic()

@@ -43,16 +43,23 @@ def _nvenc_trouble() -> str | None:
         _open(NVENC, 256, 256, 30, VideoSettings())
     except (av.error.FFmpegError, ValueError) as exc:
         # Without a driver opening says "permission denied" or "unknown error"; H100 and H200 have no NVENC at all.
-        return str(exc)
+        return getattr(exc, "strerror", None) or str(exc)
     return None
 
 
+class EncoderUnavailable(Exception):
+    """The codec does not open here, now."""
+
+
 class H264Encoder:
-    """One codec context of one size. Not thread-safe."""
+    """One codec context of one size. Not thread-safe. Raises `EncoderUnavailable` where the codec does not open."""
 
     def __init__(self, codec: str, width: int, height: int, fps: float, video: VideoSettings) -> None:
         self.size = (width, height)
-        self._context = _open(codec, width, height, fps, video)
+        try:
+            self._context = _open(codec, width, height, fps, video)
+        except (av.error.FFmpegError, ValueError) as exc:
+            raise EncoderUnavailable(getattr(exc, "strerror", None) or str(exc)) from exc
 
     def encode(self, i420: np.ndarray, pts: int, keyframe: bool) -> list[tuple[bytes, bool]]:
         """Access units (Annex B, is keyframe) that are ready: one, as nothing is held back.
