@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response, UploadFile
+from fastapi import FastAPI, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
 Json = dict[str, Any]
@@ -76,8 +76,8 @@ def stream_info(stream_id: str, source: Json) -> Json:
     }
 
 
-def _problem(status: int, detail: str) -> Response:
-    return JSONResponse({"status": status, "detail": detail}, status, media_type="application/problem+json")
+def _problem(status: int, detail: str, **members: Any) -> Response:
+    return JSONResponse({"status": status, "detail": detail, **members}, status, media_type="application/problem+json")
 
 
 def _app(state: StandIn) -> FastAPI:
@@ -153,24 +153,30 @@ def _member_routes(app: FastAPI, state: StandIn) -> None:
         return [{"name": name, "photos": photos} for name, photos in state.members.items()]
 
     @app.post("/api/members", status_code=201)
-    def add(body: Json) -> Json:
-        state.members[body["name"]] = []
-        return {"name": body["name"], "photos": []}
+    async def add(name: Annotated[str, Form()], photos: list[UploadFile]) -> Any:
+        return await enrol(name, photos)
+
+    @app.post("/api/members/{name}/photos", status_code=201)
+    async def add_photos(name: str, photos: list[UploadFile]) -> Any:
+        return await enrol(name, photos)
+
+    async def enrol(name: str, photos: list[UploadFile]) -> Any:
+        good = [photo for photo in photos if (await photo.read()).startswith(b"\x89PNG")]
+        kept = [{"file": photo.filename, "duplicate": False, "remark": None} for photo in good]
+        refused = [
+            {"file": photo.filename, "reason": f"{photo.filename}: no face was found; use a photo that shows the face"}
+            for photo in photos
+            if photo not in good
+        ]
+        if not kept:
+            return _problem(422, "none was kept", refused=refused)
+        stored = state.members.setdefault(name, [])
+        stored += [{"thumbnail_url": f"/api/members/{name}/photos/{n}/thumbnail.jpg"} for n in range(len(kept))]
+        return {"member": {"name": name}, "kept": kept, "refused": refused}
 
     @app.delete("/api/members/{name}", status_code=204)
     def remove(name: str) -> None:
         del state.members[name]
-
-    @app.post("/api/members/{name}/photos")
-    async def photos(name: str, photos: list[UploadFile]) -> Json:
-        results = []
-        for number, photo in enumerate(photos):
-            kept = (await photo.read()).startswith(b"\x89PNG")
-            reason = None if kept else f"{photo.filename}: no face was found; use a photo that shows the face"
-            results.append({"file": photo.filename, "kept": kept, "reason": reason})
-            if kept:
-                state.members[name].append({"thumbnail": f"/api/members/{name}/photos/{number}/thumbnail.jpg"})
-        return {"name": name, "photos": results}
 
     @app.get("/api/members/{name}/photos/{number}/thumbnail.jpg")
     def thumbnail(name: str, number: int) -> Response:

@@ -14,7 +14,10 @@ if _ROOT not in sys.path:
 
 from ui import look  # noqa: E402
 
-st.set_page_config(page_title="Streamer", page_icon=":material/person_search:", layout="wide")
+# A file of our own: Streamlit fetches emoji and symbols for the tab from another host.
+_ICON = str(Path(__file__).parent / "icon.svg")
+
+st.set_page_config(page_title="Streamer", page_icon=_ICON, layout="wide")
 look.apply()
 st.navigation(
     [

@@ -11,20 +11,22 @@ from urllib.parse import quote
 
 import httpx
 
+Json = dict[str, Any]
+
 DEFAULT_API = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(10.0, connect=2.0)
 """Seconds. Enrolment gets its own, longer one: the worker may have to load its models first."""
 ENROL_TIMEOUT = httpx.Timeout(120.0, connect=2.0)
 
-Json = dict[str, Any]
-
 
 class ServiceError(Exception):
     """The service refused. `str(error)` is one line for the user; `status` is the HTTP status."""
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, problem: Json | None = None) -> None:
         super().__init__(" ".join(message.split()))
         self.status = status
+        self.problem = problem or {}
+        """The members of the problem+json body."""
 
 
 class ServiceUnreachable(ServiceError):
@@ -105,14 +107,16 @@ class Service:
         """Every member with the photos that stand for it."""
         return _items(self._call("GET", "/api/members"), "members")
 
-    def add_member(self, name: str) -> Json:
-        """Adds a member without photos; 409 where the name is taken."""
-        return self._call("POST", "/api/members", json={"name": name})
+    def add_member(self, name: str, photos: Sequence[Photo], face: str | None = None) -> Json:
+        """Makes a member of photos: {"member", "kept", "refused"}. 409 where the name is taken, 422 if none is kept.
 
-    def add_photos(self, name: str, photos: Sequence[Photo]) -> Json:
-        """Enrols photos; the answer says of each whether it was kept, and why not."""
-        files = [("photos", (photo.name, photo.data, photo.content_type)) for photo in photos]
-        return self._call("POST", _member(name) + "/photos", files=files, timeout=ENROL_TIMEOUT)
+        `face` says which face of a photo with several: "1", "2", … from the left.
+        """
+        return self._enrol("/api/members", photos, {"name": name} | _face(face))
+
+    def add_photos(self, name: str, photos: Sequence[Photo], face: str | None = None) -> Json:
+        """Adds photos to a member; the same answer as `add_member`."""
+        return self._enrol(_member(name) + "/photos", photos, _face(face))
 
     def remove_member(self, name: str) -> None:
         """Deletes a member with its photos and embeddings."""
@@ -134,6 +138,10 @@ class Service:
 
     # HTTP
 
+    def _enrol(self, path: str, photos: Sequence[Photo], fields: dict[str, str]) -> Json:
+        files = [("photos", (photo.name, photo.data, photo.content_type)) for photo in photos]
+        return self._call("POST", path, data=fields, files=files, timeout=ENROL_TIMEOUT)
+
     def _call(self, method: str, path: str, **request: Any) -> Any:
         response = self._send(method, path, **request)
         if response.status_code == 204 or not response.content:
@@ -152,24 +160,29 @@ class Service:
             raise ServiceUnreachable(f"no service answers at {self.base}") from exc
         if response.is_success:
             return response
-        raise ServiceError(problem_line(response), response.status_code)
+        problem = _problem(response)
+        raise ServiceError(_line(response, problem), response.status_code, problem)
 
     def _stranger(self) -> ServiceError:
         return ServiceError(f"what answers at {self.base} is not the streamer service; check STREAMER_API")
 
 
-def problem_line(response: httpx.Response) -> str:
-    """What went wrong as one line, from problem+json where the body is that."""
-    if response.status_code == 401:
-        return "the service wants a token: start the dashboard with the same STREAMER_TOKEN as the service"
+def _problem(response: httpx.Response) -> Json:
+    """The body of a refusal where it is a JSON object, else an empty one."""
     try:
         problem = json.loads(response.content)
     except ValueError:
-        problem = None
-    if isinstance(problem, dict):
-        line = problem.get("detail") or problem.get("title")
-        if isinstance(line, str) and line.strip():
-            return " ".join(line.split())
+        return {}
+    return problem if isinstance(problem, dict) else {}
+
+
+def _line(response: httpx.Response, problem: Json) -> str:
+    """What went wrong as one line."""
+    if response.status_code == 401:
+        return "the service wants a token: start the dashboard with the same STREAMER_TOKEN as the service"
+    line = problem.get("detail") or problem.get("title")
+    if isinstance(line, str) and line.strip():
+        return line
     return f"the service answered {response.status_code} {response.reason_phrase}".rstrip()
 
 
@@ -187,3 +200,7 @@ def _stream(stream_id: str) -> str:
 
 def _member(name: str) -> str:
     return "/api/members/" + quote(name, safe="")
+
+
+def _face(face: str | None) -> dict[str, str]:
+    return {"face": face} if face else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NoReturn
 
 import streamlit as st
@@ -20,7 +21,7 @@ def service() -> Service:
 
 def offline(error: ServiceError) -> NoReturn:
     """Says why the page has nothing to show, and shows the page as soon as the service answers."""
-    st.error(sentence(error), icon=":material/cloud_off:")
+    st.error(plain(sentence(error)), icon=":material/cloud_off:")
     if isinstance(error, ServiceUnreachable):
         st.markdown(
             "Start it with `streamer serve`, or set `STREAMER_API` to its address and start the dashboard again."
@@ -47,7 +48,7 @@ def remember(error: ServiceError) -> None:
 def show_trouble() -> None:
     """Shows the remembered error, once."""
     if line := st.session_state.pop(_TROUBLE, None):
-        st.error(line, icon=":material/error:")
+        st.error(plain(line), icon=":material/error:")
 
 
 def sentence(error: ServiceError) -> str:
@@ -55,3 +56,8 @@ def sentence(error: ServiceError) -> str:
     line = str(error) or "The service refused without a reason"
     line = line[0].upper() + line[1:]
     return line if line[-1] in ".!?" else line + "."
+
+
+def plain(text: str) -> str:
+    """Text that Streamlit shows as it is, whatever Markdown would make of it."""
+    return re.sub(r"([\\`*_\[\]<>~$#|]|:(?=[A-Za-z]))", r"\\\1", text)

@@ -22,15 +22,42 @@ _CSS = """
 .sr-strip .more { font-size: .75rem; opacity: .65; }
 .sr-people { width: 100%; border-collapse: collapse; font-size: .875rem; margin: 0; }
 .sr-people th { text-align: left; font-weight: 500; font-size: .75rem; opacity: .65; padding: .25rem .75rem .25rem 0; }
-.sr-people td { padding: .375rem .75rem .375rem 0; font-variant-numeric: tabular-nums;
-  border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); }
+.sr-people td { overflow-wrap: anywhere; vertical-align: top; padding: .375rem .75rem .375rem 0;
+  font-variant-numeric: tabular-nums; border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); }
 .sr-people tr > * { border-left: 0 !important; border-right: 0 !important; }
+.sr-people .refused td:nth-child(2) { color: #e5484d; }
 .sr-people .unknown { opacity: .6; }
-.sr-bar { display: inline-block; vertical-align: middle; width: 5rem; height: .375rem; margin-right: .5rem;
+.sr-level { white-space: nowrap; }
+.sr-bar { display: inline-block; vertical-align: middle; width: 3rem; height: .375rem; margin-right: .5rem;
   border-radius: 1rem; overflow: hidden; background: color-mix(in srgb, currentColor 14%, transparent); }
 .sr-bar i { display: block; height: 100%; background: #2fbf71; }
 .sr-title { font-size: .8125rem; font-weight: 600; margin-bottom: .25rem; }
 .sr-empty { font-size: .875rem; opacity: .65; }
+.sr-legend { display: inline-flex; align-items: center; gap: .375rem; margin-left: 1rem; font-weight: 400;
+  opacity: .75; }
+.sr-p50 { width: .75rem; height: .375rem; border-radius: 2px; background: #3d8bfd; }
+.sr-p95 { width: 3px; height: .75rem; margin-left: .5rem; background: #f0883e; }
+.sr-stages { display: grid; grid-template-columns: max-content 1fr max-content; gap: .5rem .75rem; align-items: center;
+  font-size: .8125rem; margin-top: .5rem; }
+.sr-stages > div { display: contents; }
+.sr-stages .numbers { font-variant-numeric: tabular-nums; text-align: right; opacity: .75; }
+.sr-track { position: relative; height: .625rem; border-radius: 2px;
+  background: color-mix(in srgb, currentColor 8%, transparent); }
+.sr-track i { position: absolute; inset: 0 auto 0 0; border-radius: 2px; background: #3d8bfd; transition: width .4s; }
+.sr-track u { position: absolute; top: -2px; bottom: -2px; width: 3px; margin-left: -1px; background: #f0883e;
+  transition: left .4s; }
+.sr-history { display: grid; grid-template: "ticks plot" 8.5rem ". feet" auto / max-content 1fr; gap: .25rem .5rem;
+  font-size: .75rem; margin-top: .5rem; }
+.sr-history .ticks { grid-area: ticks; display: flex; flex-direction: column; justify-content: space-between;
+  text-align: right; line-height: 1; opacity: .65; }
+.sr-history .feet { grid-area: feet; display: flex; justify-content: space-between; opacity: .65; }
+.sr-history .plot { grid-area: plot; display: flex; gap: 1px;
+  border: solid color-mix(in srgb, currentColor 16%, transparent); border-width: 1px 0;
+  background: linear-gradient(color-mix(in srgb, currentColor 16%, transparent) 1px, transparent 1px) 0 50% / 100% 1px
+    no-repeat; }
+.sr-history .plot i { position: relative; flex: 1; }
+.sr-history .plot b { position: absolute; inset: auto 0 0 0; background: #3d8bfd; border-radius: 1px 1px 0 0; }
+.sr-history .plot u { position: absolute; left: 0; right: 0; height: 2px; background: #f0883e; }
 </style>
 """
 

@@ -1,19 +1,22 @@
-"""Live read-outs of one stream: plain functions from the API's stream object to HTML or a chart."""
+"""Live read-outs of one stream: plain functions from the API's stream object to HTML.
+
+The charts are plain HTML: a chart library draws itself anew at every change of its data, once a second
+here, which flickers and takes the browser more time than the video.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from html import escape
 from typing import Any
-
-import altair as alt
 
 Json = dict[str, Any]
 
 STAGES = ("decode", "wait", "identity", "propagate", "overlay", "encode")
 """In the order in which a frame meets them."""
-P50_COLOUR = "#3d8bfd"
-P95_COLOUR = "#f0883e"
+HISTORY_SECONDS = 120.0
+BINS = 60
+"""Columns of the history: two seconds each."""
 
 
 def state_line(info: Json) -> str:
@@ -110,61 +113,73 @@ def _person(track: Json) -> str:
         share = min(100, max(0, round(float(similarity) * 100)))
         level = f"<span class='sr-bar'><i style='width:{share}%'></i></span>{float(similarity):.2f}"
     css = "" if name else " class='unknown'"
-    return f"<tr{css}><td>{who}</td><td>{level}</td><td>{escape(str(track.get('id', '')))}</td></tr>"
+    return f"<tr{css}><td>{who}</td><td class='sr-level'>{level}</td><td>{escape(str(track.get('id', '')))}</td></tr>"
 
 
-def stage_chart(info: Json) -> alt.Chart | None:
-    """Median and 95th percentile of each stage, in milliseconds; None before the first frame."""
+def stage_chart(info: Json) -> str:
+    """Median (bar) and 95th percentile (mark) of each stage's time."""
     latency = info.get("latency_ms") or {}
     rows = [
-        {"stage": stage, "p50": values["p50"], "p95": values["p95"]}
+        (stage, float(values["p50"]), float(values["p95"]))
         for stage in STAGES
-        if (values := latency.get(stage)) and values.get("p50") is not None and values.get("p95") is not None
+        if _complete(values := latency.get(stage))
     ]
     if not rows:
-        return None
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        y=alt.Y("stage:N", sort=list(STAGES), title=None, axis=alt.Axis(labelLimit=120, ticks=False, domain=False))
-    )
-    axis = alt.X(
-        "p50:Q", title="milliseconds: bar p50, mark p95", axis=alt.Axis(tickCount=5), scale=alt.Scale(zero=True)
-    )
-    tip = ["stage:N", alt.Tooltip("p50:Q", format=".1f"), alt.Tooltip("p95:Q", format=".1f")]
-    bars = base.mark_bar(color=P50_COLOUR, height=12, cornerRadiusEnd=3).encode(x=axis, tooltip=tip)
-    marks = base.mark_tick(color=P95_COLOUR, thickness=3, height=16).encode(x="p95:Q", tooltip=tip)
-    return (bars + marks).properties(height=200)
+        return _untitled("Time by stage")
+    full = nice_ceiling(max(p95 for _, _, p95 in rows))
+    lines = "".join(_stage_row(stage, p50, p95, full) for stage, p50, p95 in rows)
+    legend = "<div class='sr-legend'><span class='sr-p50'></span>p50<span class='sr-p95'></span>p95, ms</div>"
+    return f"<div class='sr-title'>Time by stage{legend}</div><div class='sr-stages'>{lines}</div>"
 
 
-def history_chart(history: Iterable[tuple[float, float, float]]) -> alt.Chart | None:
-    """The delay from capture to the encoded picture over time; of (seconds ago <= 0, p50 ms, p95 ms)."""
-    rows = [
-        {"t": t, "ms": value, "level": level}
-        for t, p50, p95 in history
-        for level, value in (("p50", p50), ("p95", p95))
-    ]
-    if len(rows) < 4:
-        return None
-    colour = alt.Color(
-        "level:N",
-        title=None,
-        scale=alt.Scale(domain=["p50", "p95"], range=[P50_COLOUR, P95_COLOUR]),
-        legend=alt.Legend(orient="top-right", direction="horizontal"),
-    )
-    return (
-        alt.Chart(alt.Data(values=rows))
-        .mark_line(strokeWidth=2, interpolate="monotone")
-        .encode(
-            x=alt.X(
-                "t:Q",
-                title="seconds ago",
-                scale=alt.Scale(domain=[-120, 0]),
-                axis=alt.Axis(labelExpr="-datum.value", grid=False),
-            ),
-            y=alt.Y("ms:Q", title=None, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=4)),
-            color=colour,
-        )
-        .properties(height=200)
-    )
+def _stage_row(stage: str, p50: float, p95: float, full: float) -> str:
+    bar, mark = (f"{100 * min(1.0, value / full):.1f}%" for value in (p50, p95))
+    numbers = f"<b>{p50:.1f}</b> {p95:.1f}"
+    track = f"<span class='sr-track'><i style='width:{bar}'></i><u style='left:{mark}'></u></span>"
+    return f"<div><span>{escape(stage)}</span>{track}<span class='numbers'>{numbers}</span></div>"
+
+
+def history_chart(history: Sequence[tuple[float, float, float]]) -> str:
+    """The delay from capture to the encoded picture over two minutes; of (seconds ago <= 0, p50 ms, p95 ms)."""
+    if not history:
+        return _untitled("Delay in the service")
+    full = nice_ceiling(max(p95 for _, _, p95 in history))
+    bins: list[tuple[float, float] | None] = [None] * BINS
+    for ago, p50, p95 in history:
+        at = min(BINS - 1, max(0, int(BINS * (1 + ago / HISTORY_SECONDS))))
+        before = bins[at] or (0.0, 0.0)
+        bins[at] = max(before[0], p50), max(before[1], p95)
+    plot = "".join(_column(value, full) for value in bins)
+    ticks = f"<div class='ticks'><span>{full:g}</span><span>{full / 2:g}</span><span>0</span></div>"
+    legend = "<div class='sr-legend'><span class='sr-p50'></span>p50<span class='sr-p95'></span>p95, ms</div>"
+    feet = "<div class='feet'><span>2 min ago</span><span>1 min</span><span>now</span></div>"
+    body = f"<div class='sr-history'>{ticks}<div class='plot'>{plot}</div>{feet}</div>"
+    return f"<div class='sr-title'>Delay in the service{legend}</div>{body}"
+
+
+def _column(value: tuple[float, float] | None, full: float) -> str:
+    if value is None:
+        return "<i></i>"
+    p50, p95 = (100 * min(1.0, level / full) for level in value)
+    return f"<i><b style='height:{p50:.0f}%'></b><u style='bottom:{p95:.0f}%'></u></i>"
+
+
+def _complete(values: Any) -> bool:
+    return bool(values) and values.get("p50") is not None and values.get("p95") is not None
+
+
+def _untitled(title: str) -> str:
+    return f"<div class='sr-title'>{title}</div><div class='sr-empty'>Waiting for frames.</div>"
+
+
+def nice_ceiling(value: float) -> float:
+    """The least of 1, 2, 5 times a power of ten that is not below `value` and not below 10: a calm axis."""
+    step = 10.0
+    while True:
+        for factor in (1, 2, 5):
+            if value <= factor * step:
+                return factor * step
+        step *= 10
 
 
 def is_recording(info: Json) -> bool:

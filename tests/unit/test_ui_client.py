@@ -101,8 +101,11 @@ def test_photos_go_as_multipart() -> None:
         bodies.append((request.headers["Content-Type"], request.read()))
         return httpx.Response(200, json={"photos": []})
 
-    service(answer).add_photos("rei", [Photo("a.jpg", b"one", "image/jpeg"), Photo("b.png", b"two", "image/png")])
+    photos = [Photo("a.jpg", b"one", "image/jpeg"), Photo("b.png", b"two", "image/png")]
+    service(answer).add_member("rei", photos, face="2")
     kind, body = bodies[0]
+    assert b'name="name"\r\n\r\nrei' in body
+    assert b'name="face"\r\n\r\n2' in body
     assert kind.startswith("multipart/form-data; boundary=")
     assert body.count(b'name="photos"') == 2
     assert b'filename="a.jpg"' in body

@@ -10,11 +10,12 @@ import streamlit as st
 
 from ui import readouts
 from ui.client import Service, ServiceError
-from ui.connection import offline, remember, sentence, service, show_trouble
+from ui.connection import offline, plain, remember, sentence, service, show_trouble
 from ui.player import play, publish
 
 Json = dict[str, Any]
 
+EVERYBODY = ""
 WHOLE = "whole person"
 # Object prompts that every engine answers. (A comment: Streamlit would print a string that stands alone in a page.)
 SUGGESTIONS = ("face", "hair", "shirt", "trousers", "shoes", "hands")
@@ -27,7 +28,6 @@ STYLES = {
     "none": ("None", "The clean picture."),
 }
 KINDS = {"demo": "Demo", "whip": "Webcam", "rtsp": "Network camera", "file": "Video file"}
-HISTORY_SECONDS = 120.0
 
 
 def main() -> None:
@@ -118,7 +118,13 @@ def _source_dialog(api: Service) -> None:
 
 def _source_form(api: Service) -> None:
     kind = st.segmented_control(
-        "Source", list(KINDS), format_func=KINDS.__getitem__, default="demo", required=True, key="source-kind"
+        "Source",
+        list(KINDS),
+        format_func=KINDS.__getitem__,
+        default="demo",
+        required=True,
+        key="source-kind",
+        wrap=True,
     )
     source: Json = {"kind": kind}
     missing = None
@@ -149,7 +155,7 @@ def _start(api: Service, source: Json) -> None:
     try:
         info = api.create_stream(source)
     except ServiceError as error:
-        st.error(sentence(error), icon=":material/error:")
+        st.error(plain(sentence(error)), icon=":material/error:")
         return
     st.query_params["stream"] = info["id"]
     if source["kind"] == "whip":
@@ -164,8 +170,10 @@ def _start(api: Service, source: Json) -> None:
 def _follow(api: Service, info: Json, members: list[str]) -> None:
     member, prompt, style = info.get("member"), info.get("object"), info.get("style") or "annotated"
     args = (api, info["id"])
-    names = [None, *members] if member is None or member in members else [None, *members, member]
-    st.session_state["member"] = member
+    names = [EVERYBODY, *members]
+    if member and member not in members:
+        names.append(member)  # removed meanwhile, but the stream still asks for it
+    st.session_state["member"] = member or EVERYBODY
     st.selectbox(
         "Follow", names, format_func=lambda name: name or "everybody", key="member", on_change=_set_member, args=args
     )
@@ -175,15 +183,22 @@ def _follow(api: Service, info: Json, members: list[str]) -> None:
     st.text_input("Object", placeholder=WHOLE, key="object", on_change=_set_object, args=args)
     st.session_state["part"] = WHOLE if not prompt else (prompt if prompt in SUGGESTIONS else None)
     st.pills(
-        "Suggestions", (WHOLE, *SUGGESTIONS), key="part", on_change=_set_part, args=args, label_visibility="collapsed"
+        "Suggestions",
+        (WHOLE, *SUGGESTIONS),
+        key="part",
+        on_change=_set_part,
+        args=args,
+        label_visibility="collapsed",
+        wrap=True,
     )
     st.session_state["style"] = style
-    st.segmented_control(
+    st.pills(
         "Style",
         list(STYLES),
         format_func=lambda name: STYLES[name][0],
         key="style",
         required=True,
+        wrap=True,
         on_change=_set_style,
         args=args,
     )
@@ -191,7 +206,7 @@ def _follow(api: Service, info: Json, members: list[str]) -> None:
 
 
 def _set_member(api: Service, stream_id: str) -> None:
-    _change(api, stream_id, member=st.session_state["member"])
+    _change(api, stream_id, member=st.session_state["member"] or None)
 
 
 def _set_object(api: Service, stream_id: str) -> None:
@@ -248,29 +263,22 @@ def _numbers(stream_id: str) -> None:
     except ServiceError as error:
         if error.status == 404:
             st.rerun()
-        st.warning(f"No numbers now: {sentence(error)} Trying again.", icon=":material/cloud_off:")
+        st.warning(plain(f"{sentence(error)} Trying again."), icon=":material/cloud_off:")
         return
     if _shown(info) != st.session_state.get("shown"):
         st.rerun()  # another tab, the command line or a full disk changed what the controls show
     st.html(readouts.state_line(info))
     ended = (info.get("recording") or {}).get("ended_reason")
     if ended:
-        st.warning(f"The recording ended: {ended}", icon=":material/warning:")
+        st.warning(plain(f"The recording ended: {ended}"), icon=":material/warning:")
     st.html(readouts.number_strip(info))
     people, stages, delay = st.columns([3, 4, 4], gap="medium")
     with people:
         st.html(readouts.people_table(info))
-    _chart(stages, "Time by stage", readouts.stage_chart(info), "stages")
-    _chart(delay, "Delay in the service, ms", readouts.history_chart(_history(info)), "delay")
-
-
-def _chart(place: Any, title: str, chart: Any, key: str) -> None:
-    with place:
-        st.html(f"<div class='sr-title'>{title}</div>")
-        if chart is None:
-            st.html("<div class='sr-empty'>Waiting for frames.</div>")
-        else:
-            st.altair_chart(chart, width="stretch", key=key)
+    with stages:
+        st.html(readouts.stage_chart(info))
+    with delay:
+        st.html(readouts.history_chart(_history(info)))
 
 
 def _shown(info: Json) -> tuple[object, ...]:
@@ -281,11 +289,13 @@ def _shown(info: Json) -> tuple[object, ...]:
 def _history(info: Json) -> list[tuple[float, float, float]]:
     """(seconds ago <= 0, p50, p95) of the last two minutes on this page."""
     key = f"history-{info['id']}"
-    points: deque[tuple[float, float, float]] = st.session_state.setdefault(key, deque(maxlen=int(HISTORY_SECONDS) + 8))
+    points: deque[tuple[float, float, float]] = st.session_state.setdefault(
+        key, deque(maxlen=int(readouts.HISTORY_SECONDS) + 8)
+    )
     now, total = time.monotonic(), (info.get("latency_ms") or {}).get("total") or {}
     if total.get("p50") is not None:
         points.append((now, float(total["p50"]), float(total.get("p95") or total["p50"])))
-    return [(at - now, p50, p95) for at, p50, p95 in points if now - at <= HISTORY_SECONDS]
+    return [(at - now, p50, p95) for at, p50, p95 in points if now - at <= readouts.HISTORY_SECONDS]
 
 
 main()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import streamlit as st
 
 from ui.client import Photo, Service, ServiceError
-from ui.connection import offline, remember, sentence, service, show_trouble
+from ui.connection import offline, plain, remember, sentence, service, show_trouble
 
 Json = dict[str, Any]
 
 IMAGE_TYPES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "avif", "heic")
+# The form field `face` of the API, in words.
+FACES = {"": "the only person", "1": "1st from the left", "2": "2nd from the left", "3": "3rd from the left"}
 COLUMNS = 4
 PHOTOS_SHOWN = 4
 _RESULTS = "enrolled"
@@ -62,8 +65,8 @@ def _card(api: Service, member: Json) -> None:
                     st.image(picture, width=44, alt=name)
     else:
         st.caption("No photo yet")
-    st.markdown(f"**{_plain(name)}**")
-    st.caption(f"{len(photos)} photo{'' if len(photos) == 1 else 's'}")
+    st.markdown(f"**{plain(name)}**")
+    st.caption(f"{count(len(photos))}")
     if st.button("Remove", icon=":material/delete:", key=f"remove-{name}", width="stretch"):
         _confirm(api, name, len(photos))
 
@@ -72,21 +75,22 @@ def _pictures(api: Service, photos: list[Json]) -> list[bytes]:
     pictures = []
     for photo in photos:
         try:
-            pictures.append(_picture(api.base, str(photo["thumbnail"])))
+            pictures.append(_picture(api.base, str(photo["thumbnail_url"])))
         except (ServiceError, KeyError):
             continue  # removed meanwhile: the next run shows the list as it is then
     return pictures
 
 
-@st.cache_data(max_entries=500, ttl=3600, show_spinner=False)
-def _picture(_base: str, path: str) -> bytes:
-    """The browser has no token of its own for images, so that the page fetches them."""
+@st.cache_data(max_entries=500, ttl=30, show_spinner=False)
+def _picture(base: str, path: str) -> bytes:
+    # A browser cannot send a token for an image, so the page fetches it. Kept for seconds: what is deleted is gone.
+    # The address is an argument because it belongs to the key.
     return service().picture(path)
 
 
 @st.dialog("Remove member")
 def _confirm(api: Service, name: str, photos: int) -> None:
-    st.write(f"Remove **{_plain(name)}** with {photos} photo{'' if photos == 1 else 's'}? This cannot be undone.")
+    st.write(f"Remove **{plain(name)}** with {count(photos)}? This cannot be undone.")
     with st.container(horizontal=True):
         if st.button("Remove for good", type="primary", key="remove-sure", on_click=_remove, args=(api, name)):
             st.rerun()
@@ -107,72 +111,65 @@ def _remove(api: Service, name: str) -> None:
 
 def _form(api: Service, known: list[str]) -> None:
     with st.form("add", clear_on_submit=True, border=True):
-        name = st.text_input("Name", max_chars=100, placeholder="wonyoung").strip()
+        name = st.text_input("Name", max_chars=64, placeholder="wonyoung").strip()
         uploads = st.file_uploader("Photos", type=list(IMAGE_TYPES), accept_multiple_files=True)
-        st.caption("One person a photo, the face large and sharp. The name of a member adds to its photos.")
+        st.caption(
+            "Three or more, the face large and sharp. Photos under the name of a member are added to that member."
+        )
+        face = st.selectbox("Who in a photo", list(FACES), format_func=FACES.__getitem__)
         sent = st.form_submit_button("Add", type="primary", icon=":material/person_add:", width="stretch")
     if not sent:
         return
+    st.session_state.pop(_RESULTS, None)
     if not name or not uploads:
         st.error("Enter a name and choose at least one photo.", icon=":material/error:")
         return
     photos = [Photo(upload.name, upload.getvalue(), upload.type or "application/octet-stream") for upload in uploads]
-    st.session_state.pop(_RESULTS, None)
-    with st.spinner(f"Looking for faces in {len(photos)} photo{'' if len(photos) == 1 else 's'}…"):
+    with st.spinner(f"Looking for faces in {count(len(photos))}…"):
         try:
-            answer = _enrol(api, name, photos, new=name not in known)
+            # Case does not count in the service's names.
+            taken = name.casefold() in {other.casefold() for other in known}
+            answer = (api.add_photos if taken else api.add_member)(name, photos, face or None)
         except ServiceError as error:
-            st.error(sentence(error), icon=":material/error:")
-            return
+            refused = error.problem.get("refused")
+            if not refused:
+                st.error(plain(sentence(error)), icon=":material/error:")
+                return
+            answer = {"kept": [], "refused": refused}
     st.session_state[_RESULTS] = (name, answer)
     st.rerun()
-
-
-def _enrol(api: Service, name: str, photos: list[Photo], *, new: bool) -> Json:
-    """Adds the member where it is new; one without a single kept photo is not left behind."""
-    if new:
-        api.add_member(name)
-    try:
-        answer = api.add_photos(name, photos)
-    except ServiceError:
-        if new:
-            api.remove_member(name)
-        raise
-    if new and not any(result["kept"] for result in photo_results(answer)):
-        api.remove_member(name)
-    return answer
-
-
-def photo_results(answer: Json) -> list[Json]:
-    """Of each photo: file, kept, reason."""
-    return [
-        {"file": str(entry.get("file")), "kept": bool(entry.get("kept")), "reason": str(entry.get("reason") or "")}
-        for entry in answer.get("photos") or []
-    ]
 
 
 def _results() -> None:
     if _RESULTS not in st.session_state:
         return
     name, answer = st.session_state[_RESULTS]
-    results = photo_results(answer)
-    kept = sum(result["kept"] for result in results)
-    if kept == len(results):
-        st.success(f"{name}: all {kept} kept." if kept > 1 else f"{name}: photo kept.", icon=":material/check:")
+    kept, refused = answer.get("kept") or [], answer.get("refused") or []
+    who = plain(name)
+    if not refused:
+        st.success(f"{who}: {count(len(kept))} kept.", icon=":material/check:")
     elif kept:
-        st.warning(f"{name}: {kept} of {len(results)} kept.", icon=":material/warning:")
+        st.warning(f"{who}: {len(kept)} of {count(len(kept) + len(refused))} kept.", icon=":material/warning:")
     else:
-        st.error(f"{name}: no photo could be used.", icon=":material/error:")
-    for result in results:
-        if not result["kept"]:
-            st.markdown(f"- {_plain(result['file'])}: {_plain(result['reason'])}")
-    for line in answer.get("warnings") or []:
-        st.warning(_plain(str(line)), icon=":material/warning:")
+        st.error(f"{who}: no photo could be used.", icon=":material/error:")
+    rows = [_row(entry, "refused", entry.get("reason")) for entry in refused]
+    rows += [
+        _row(entry, "kept", "was there already" if entry.get("duplicate") else entry.get("remark")) for entry in kept
+    ]
+    head = "<tr><th>Photo</th><th>Result</th><th>Why</th></tr>"
+    st.html(f"<table class='sr-people'>{head}{''.join(rows)}</table>")
 
 
-def _plain(text: str) -> str:
-    """Markdown's own characters as they are."""
-    return "".join("\\" + c if c in r"\`*_{}[]<>()#+-!|~$:" else c for c in text)
+def _row(entry: Json, result: str, why: str | None) -> str:
+    file = str(entry.get("file"))
+    why = (why or "").removeprefix(f"{file}: ")
+    cells = "".join(f"<td>{escape(text)}</td>" for text in (file, result, why))
+    return f"<tr class='{result}'>{cells}</tr>"
+
+
+def count(photos: int) -> str:
+    """1 photo, 2 photos."""
+    return f"{photos} photo" if photos == 1 else f"{photos} photos"
 
 
 main()

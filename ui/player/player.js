@@ -77,7 +77,6 @@ class Player {
   clear() {
     clearInterval(this.clock);
     this.facts.textContent = "";
-    // The last picture stays while a lost connection is made again; a stopped stream leaves none behind.
     if (!this.link.target) this.video.srcObject = null;
   }
 
