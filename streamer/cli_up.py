@@ -148,18 +148,13 @@ class _Up:
             time.sleep(0.2)
 
     def _play(self, api: httpx.Client, source: dict[str, Any], member: str | None, object_: str | None) -> str:
-        demo = source["kind"] == "demo"
-        wanted = {"source": source} if demo else {"source": source, "member": member, "object": object_}
-        self._say("opening the source")
-        stream = _answer(api.post("/api/streams", json=wanted))
         self._say("loading the models")
         self._until(lambda: _is_ready(api), VISION_SECONDS, "vision to be ready")
-        if demo:
-            # The demo's own members are enrolled once vision can read their photos.
-            self._until(lambda: _answer(api.get("/api/members")), START_SECONDS, "the demo's members to be enrolled")
-            known = [entry["name"] for entry in _answer(api.get("/api/members"))]
-            follow = member or (DEMO_MEMBER if DEMO_MEMBER in known else None)
-            _answer(api.patch(f"/api/streams/{stream['id']}", json={"member": follow, "object": object_}))
+        self._say("opening the source")
+        stream = _answer(api.post("/api/streams", json={"source": source, "member": member, "object": object_}))
+        # The service enrols the demo's people where nobody is enrolled yet; then there is somebody to follow.
+        if source["kind"] == "demo" and member is None and DEMO_MEMBER in _names(api):
+            _answer(api.patch(f"/api/streams/{stream['id']}", json={"member": DEMO_MEMBER}))
         self._say("starting the dashboard")
         page = f"http://127.0.0.1:{self._settings.service.dashboard_port}"
         self._until(lambda: _answers(f"{page}/_stcore/health"), START_SECONDS, "the dashboard to answer")
@@ -214,6 +209,10 @@ def _answer(response: httpx.Response) -> Any:
     except (ValueError, KeyError, TypeError):
         detail = f"the service answered {response.status_code} to {response.request.method} {response.request.url.path}"
     raise StreamerError(detail)
+
+
+def _names(api: httpx.Client) -> list[str]:
+    return [str(member["name"]) for member in _answer(api.get("/api/members"))]
 
 
 def _is_ready(api: httpx.Client) -> bool:

@@ -152,7 +152,7 @@ class _Bugs:
 
 def _complaint(entry: Mapping[str, Any]) -> dict[str, str]:
     """One pydantic error as {"field": "source.url", "detail": …}; the refused value stays out: it may be a secret."""
-    return {"field": _field(entry["loc"]), "detail": str(entry["msg"]).removeprefix("Value error, ")}
+    return {"field": _field(entry["loc"]), "detail": redact(str(entry["msg"]).removeprefix("Value error, "))}
 
 
 def _field(location: Sequence[str | int]) -> str:

@@ -59,14 +59,16 @@ class SourceSpec(_Body):
 def _check_camera_url(url: str | None) -> None:
     # Only these: the library behind opens files and other protocols by URL as well, which is not what a camera is.
     if not url:
-        raise ValueError("a source of kind 'rtsp' needs 'url', rtsp://[user:password@]host[:port]/path")
+        raise ValueError("a source of kind 'rtsp' needs 'url', such as rtsp://camera.local:554/stream")
     try:
         parts = urlsplit(url)
         ok = parts.scheme.lower() in ("rtsp", "rtsps") and parts.hostname is not None and parts.port != 0
     except ValueError:
         ok = False
     if not ok:
-        raise ValueError("a camera's url looks like rtsp://[user:password@]host[:port]/path (rtsp or rtsps)")
+        raise ValueError(
+            "a camera's url looks like rtsp://camera.local:554/stream (rtsp or rtsps; user:password@ before the host)"
+        )
 
 
 class StreamSpec(_Body):
@@ -154,7 +156,9 @@ class RecordingState(_Answer):
     started_at: datetime.datetime
     duration_seconds: float
     bytes: int
-    ended_reason: str | None = Field(None, description="Why it ended by itself (disk full); null otherwise.")
+    ended_reason: str | None = Field(
+        None, description="`stopped`, or why it ended by itself (disk full); null while it runs."
+    )
 
 
 class StreamInfo(_Answer):
