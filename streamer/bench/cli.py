@@ -1,0 +1,136 @@
+"""`streamer bench`: measure on this machine; a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamer.bench.live import Bench
+
+app = typer.Typer(no_args_is_help=True)
+
+Seconds = Annotated[
+    float | None,
+    typer.Option("--seconds", min=2, metavar="N", help="Length of each measurement (default: by scenario)."),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here; -: stdout.")]
+
+_DEFAULT_SECONDS = {"none": 20.0, "quality": 10.0, "synthetic": 60.0, "lite": 30.0}
+
+
+@app.callback()
+def bench() -> None:
+    """Measure on this machine; compare figures of one machine and one run only."""
+
+
+@app.command()
+def live(
+    ctx: typer.Context,
+    json_file: JsonFile = None,
+    seconds: Seconds = None,
+    viewers: Annotated[int, typer.Option("--viewers", min=1, max=16, metavar="N", help="Of engine none.")] = 4,
+    delay: Annotated[
+        float, typer.Option("--delay", min=0, max=5, metavar="S", help="Of engine synthetic, seconds a frame.")
+    ] = 0.1,
+    soak: Annotated[
+        float | None,
+        typer.Option("--soak", min=10, metavar="SECONDS", help="Only this: viewers come and go for so long."),
+    ] = None,
+) -> None:
+    """A published stream from glass to glass: rate, delay, CPU, memory, picture quality, start-up.
+
+    Without --engine: none, quality, synthetic, lite and startup, one after the other. With --engine: that one alone.
+    """
+    with _bench(ctx) as made:
+        _deliver(_live(made, ctx.obj.engine, seconds, viewers, delay, soak), json_file)
+
+
+@app.command()
+def startup(ctx: typer.Context, json_file: JsonFile = None) -> None:
+    """Time from `streamer up` to the first annotated picture in a viewer, with models on disk."""
+    from streamer.bench.startup import startup as measure
+
+    with _bench(ctx) as made:
+        _deliver({"startup": measure(made)}, json_file)
+
+
+def _live(
+    made: Bench, engine: str | None, seconds: float | None, viewers: int, delay: float, soak: float | None
+) -> dict[str, Any]:
+    from streamer.bench import live as scenarios
+    from streamer.bench.soak import soak as run_soak
+    from streamer.bench.startup import startup as measure_startup
+
+    if soak is not None:
+        return {"soak": run_soak(made, soak, engine or "lite")}
+
+    def length(name: str) -> float:
+        return seconds if seconds is not None else _DEFAULT_SECONDS[name]
+
+    steps: dict[str, Callable[[], dict[str, Any]]] = {
+        "none": lambda: scenarios.transport(made, length("none"), viewers),
+        "quality": lambda: scenarios.quality(made, length("quality")),
+        "synthetic": lambda: scenarios.synthetic(made, length("synthetic"), delay),
+        "lite": lambda: scenarios.lite(made, length("lite")),
+        "startup": lambda: measure_startup(made),
+    }
+    chosen = {None: list(steps), "none": ["none", "quality"]}.get(engine, [engine or ""])
+    if unknown := [name for name in chosen if name not in steps]:
+        raise ConfigError(f"no live benchmark for engine {unknown[0]!r}; there are none, synthetic and lite")
+    return {name: steps[name]() for name in chosen}
+
+
+@contextmanager
+def _bench(ctx: typer.Context) -> Iterator[Bench]:
+    """The folder, the models and the progress line of one run. A signal ends the run in order, as Ctrl-C does."""
+    from rich.console import Console
+
+    from streamer.bench.live import Bench
+    from streamer.vision.models import ModelStore
+
+    settings = ctx.obj.settings()
+    console = Console(stderr=True)
+    usual = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="streamer-bench-") as folder,
+            console.status("starting") as status,
+        ):
+            store = ModelStore(settings.data_folder)
+            if ctx.obj.engine in (None, "lite"):
+                store.ensure(settings.vision.pack, status.update)
+            yield Bench(Path(folder), settings.data_folder, ctx.obj.config, status.update)
+    except KeyboardInterrupt:
+        console.print("interrupted; every process is ended")
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
+
+def _deliver(numbers: dict[str, Any], json_file: Path | None) -> None:
+    from streamer.bench.report import print_table
+    from streamer.bench.results import machine, rounded
+
+    report = rounded({"machine": machine(), **numbers})
+    text = json.dumps(report, indent=2)
+    if json_file == Path("-"):
+        print(text)
+        return
+    print_table(report)
+    if json_file is None:
+        print(text)
+        return
+    try:
+        json_file.write_text(text + "\n", encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError(f"cannot write {json_file}: {exc.strerror}; the numbers are in the table above") from exc

@@ -1,0 +1,107 @@
+"""The benchmark's table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Row = tuple[str, str, str]
+"""What, how much, and the goal for two cores."""
+
+
+def print_table(report: dict[str, Any]) -> None:
+    """Print every scenario of `report` that is there."""
+    host = report["machine"]
+    table = Table(title=f"{host['cpu']}, {host['cores']} cores, Python {host['python']}", title_justify="left")
+    table.add_column("measurement")
+    table.add_column("value", justify="right")
+    table.add_column("goal", style="dim")
+    for name, rows in _SECTIONS.items():
+        if name in report:
+            table.add_section()
+            table.add_row(f"[bold]{name}", "", "")
+            for what, value, goal in rows(report[name]):
+                table.add_row(f"  {what}", value, goal)
+    Console().print(table)
+
+
+def _none(part: dict[str, Any]) -> Iterator[Row]:
+    yield from _flow(part, fps=">= 29", p50="<= 30", p95="<= 40")
+    yield "service, CPU s/s, 1 viewer", _number(part["service_cpu_seconds_per_second"]), "<= 0.30"
+    if "several" in part:
+        several = part["several"]
+        count = several["viewers"]
+        yield f"fps, {count} viewers", ", ".join(_number(fps, 1) for fps in several["fps_out"]), "30 each"
+        yield f"service, CPU s/s, {count} viewers", _number(several["service_cpu_seconds_per_second"]), "<= 0.40"
+        yield "a further viewer, CPU ms a frame", _number(part["cpu_ms_per_frame_and_further_viewer"]), "<= 1"
+    yield from _memory(part)
+
+
+def _quality(part: dict[str, Any]) -> Iterator[Row]:
+    yield "PSNR-Y of the encode, dB", _number(part["psnr_y_db"], 1), ">= 38"
+    yield "frames compared", str(part["frames_compared"]), ""
+
+
+def _synthetic(part: dict[str, Any]) -> Iterator[Row]:
+    yield "engine, ms a frame", _number(1000 * part["delay_seconds"], 0), ""
+    yield from _flow(part, fps="", p50="about delay + 40", p95="")
+    first, last = (part[f"glass_to_glass_ms_{which}"] for which in ("first", "last"))
+    yield "glass to glass p50, first / last 10 s", f"{_number(first['p50'], 0)} / {_number(last['p50'], 0)}", "no rise"
+    yield from _memory(part)
+
+
+def _lite(part: dict[str, Any]) -> Iterator[Row]:
+    yield "named", ", ".join(name or "unknown" for name in part["named"]) or "nobody", ""
+    vision = part["vision_ms_p50"]
+    yield from _flow(part, fps=">= 20", p50=f"<= {vision + 70:.0f} (vision + 70)", p95="")
+    yield "vision, ms a frame, p50", _number(vision, 1), ""
+    yield "decode + overlay + encode, ms a frame, p50", _number(part["decode_overlay_encode_ms_p50"], 1), ""
+    yield "service, CPU ms a frame", _number(part["service_cpu_ms_per_frame"], 1), "<= 14"
+    yield "worker, CPU s/s", _number(part["worker_cpu_seconds_per_second"]), ""
+    yield from _memory(part)
+
+
+def _soak(part: dict[str, Any]) -> Iterator[Row]:
+    yield "seconds", _number(part["seconds"], 0), ""
+    yield "viewers that came and went", str(part["viewers_joined"]), ""
+    for process in ("service", "worker"):
+        memory = part[f"{process}_rss_mb"]
+        yield f"{process}, RSS MB, least / most", f"{_number(memory['least'], 0)} / {_number(memory['most'], 0)}", ""
+        yield f"{process}, growth MB a minute", _number(memory["slope_per_minute"], 2), "none"
+
+
+def _startup(part: dict[str, Any]) -> Iterator[Row]:
+    yield "first picture, s", _number(part["first_picture_seconds"], 1), ""
+    yield "first annotated picture, s", _number(part["first_annotated_picture_seconds"], 1), "<= 15"
+    yield "dashboard, s", _number(part["dashboard_seconds"], 1), ""
+
+
+def _flow(part: dict[str, Any], fps: str, p50: str, p95: str) -> Iterator[Row]:
+    delay = part["glass_to_glass_ms"]
+    yield "fps out", _number(part["fps_out"][0], 1), fps
+    yield "glass to glass p50, ms", _number(delay["p50"], 0), p50
+    yield "glass to glass p95, ms", _number(delay["p95"], 0), p95
+    yield "dropped (source, vision, encoder, viewers)", " ".join(str(n) for n in part["dropped"].values()), ""
+
+
+def _memory(part: dict[str, Any]) -> Iterator[Row]:
+    memory = part["service_rss_mb"]
+    yield "service, RSS MB at the end", _number(memory["end"], 0), "<= 200"
+    yield "service, growth MB a minute", _number(memory["slope_per_minute"], 2), ""
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+_SECTIONS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
+    "none": _none,
+    "quality": _quality,
+    "synthetic": _synthetic,
+    "lite": _lite,
+    "soak": _soak,
+    "startup": _startup,
+}
