@@ -69,7 +69,7 @@ class FrameAssembler:
         if not self._holes():
             self._gap_since = None
         elif self._gap_since is None:
-            self._gap_since, self._asked_at = now, 0.0
+            self._gap_since, self._asked_at = now, now - RESEND_SECONDS
         elif now - self._gap_since > GIVE_UP_SECONDS:
             self._lose()
             frames += self._complete()

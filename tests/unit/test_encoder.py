@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
 import time
@@ -95,7 +96,7 @@ async def test_pts_rise_strictly_whatever_the_source_says(encoder: StreamEncoder
     assert stamps[0] == 0
     assert stamps[1] == 45_000
     assert stamps[-1] == 54_000
-    assert all(b > a for a, b in zip(stamps, stamps[1:], strict=False))
+    assert all(b > a for a, b in itertools.pairwise(stamps))
 
 
 async def test_keyframes_come_by_time_not_by_count(encoder: StreamEncoder) -> None:
