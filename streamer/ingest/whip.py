@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import ClassVar
 
 import av
 from aiortc import RTCRtpTransceiver
@@ -48,7 +49,7 @@ class WhipSource:
     Decoding runs on one thread a publisher. Frame indices and pts go on from one publisher to the next.
     """
 
-    kind = "whip"
+    kind: ClassVar[str] = "whip"
 
     def __init__(self, settings: Settings) -> None:
         self._network = Network.of(settings)

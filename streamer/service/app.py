@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from streamer import __version__
-from streamer.egress.recorder import adopt_leftovers
-from streamer.errors import GalleryError
+from streamer.egress.recordings import adopt_leftovers
+from streamer.errors import GalleryUnavailable, VisionUnavailable
+from streamer.ingest.demo_cast import demo_members
 from streamer.service import api, auth, problems
+from streamer.service.enrolment import embed_missing, enrol_demo_members
 from streamer.service.services import Services
 from streamer.service.settings import Settings, check_binding
 from streamer.service.streams import Streams
@@ -49,7 +51,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(asyncio.to_thread, gallery.close)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         keeper = group.create_task(vision.run(), name="vision-supervisor")
-        streams = Streams(settings, vision, gallery, recordings, group)
+        streams = Streams(settings, vision, gallery, recordings, group, before_demo=lambda: _enrol_demo(services))
         services = Services(settings, gallery, vision, streams, recordings)
         follower = group.create_task(_follow_gallery(services), name="gallery-follower")
         app.state.services = services
@@ -62,14 +64,28 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _follow_gallery(services: Services) -> None:
-    """Push the gallery to vision when vision changes its model, and when any process changed the gallery."""
+    """Push the gallery to vision when vision changes its model, and when any process changed the gallery.
+
+    Photos that the model in use has not embedded yet are read again then.
+    """
     model_id: str | None = None
+    hopeless: set[str] = set()
     while True:
         try:
             changed = await asyncio.to_thread(services.gallery.changed)
-            if changed or services.vision.state.model_id != model_id:
-                model_id = services.vision.state.model_id
+            now = services.vision.state.model_id
+            if changed or now != model_id:
+                model_id = now
                 await services.gallery_changed()
-        except GalleryError as exc:
+                if model_id is not None:
+                    await embed_missing(services, model_id, hopeless)
+        except (GalleryUnavailable, VisionUnavailable) as exc:
             log.warning("gallery: %s", exc)
         await asyncio.sleep(GALLERY_POLL_SECONDS)
+
+
+async def _enrol_demo(services: Services) -> None:
+    """Give the people of the demo their names, where nobody is enrolled yet."""
+    if services.settings.vision.engine not in ("none", "synthetic"):
+        photos = await asyncio.to_thread(demo_members)
+        await enrol_demo_members(services, photos)

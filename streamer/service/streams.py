@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ UNSET = Unset()
 
 
 class Streams:
-    """The registry. Bound: `service.max_streams`. Each stream is a task of the group that the service runs."""
+    """The registry. Bound: `service.max_streams`. Each stream is a task of the group that the service runs.
+
+    `before_demo` is awaited before a demo stream is made: it enrols the people in it, so that they have names.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,14 @@ class Streams:
         gallery: Gallery,
         recordings: Path,
         group: asyncio.TaskGroup,
+        before_demo: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._vision = vision
         self._gallery = gallery
         self._recordings = recordings
         self._group = group
+        self._before_demo = before_demo
         self._streams: dict[str, Stream] = {}
         self._starting = 0
 
@@ -76,6 +81,8 @@ class Streams:
         self._starting += 1
         try:
             checked = check_style(style or "annotated")
+            if source.get("kind") == "demo":
+                await self._before_demo()
             target = await self._target(member, object, checked)
             opened = await asyncio.to_thread(make_source, source, self._settings)
             stream = Stream(

@@ -153,6 +153,8 @@ class FaceReader:
         self._detector.det_thresh = DETECTOR_SCORE
         check_device(self._detector.session, device, "the face detector")
         check_device(self._recogniser.session, device, "the face recogniser")
+        self.providers: tuple[str, ...] = tuple(self._detector.session.get_providers())
+        """Execution providers that the sessions really use."""
 
     def find(self, bgr: np.ndarray) -> list[Face]:
         """Faces on an (H, W, 3) uint8 picture, largest first."""

@@ -59,6 +59,7 @@ class FrameProcessor:
         settings: VisionSettings,
         *,
         still: bool = False,
+        first_track_id: int = 1,
     ) -> None:
         """`faces` None: one track without a face that bears the target's name (engine `synthetic`).
 
@@ -70,7 +71,7 @@ class FrameProcessor:
         self._still = still
         self._target = Target()
         self._phrases: tuple[str, ...] = ()
-        self._people = People(settings.max_tracks)
+        self._people = People(settings.max_tracks, first_track_id)
         self._namer = Namer(Known.nobody(faces.model_id if faces is not None else ""), still=still)
         self._cuts = CutDetector()
         self._smoother = Smoother(0.0 if still else settings.smoothing)
@@ -421,9 +422,12 @@ class Models:
 
         return LiteEngine(self.lite)
 
-    def processor(self, *, still: bool = False) -> FrameProcessor:
-        """A fresh processor for one stream; `still`: for photos, each a frame of its own."""
-        return FrameProcessor(self.engine(), self.faces, self.settings, still=still)
+    def processor(self, *, still: bool = False, first_track_id: int = 1) -> FrameProcessor:
+        """A fresh processor for one stream; `still`: for photos, each a frame of its own.
+
+        `first_track_id`: where ids go on when a stream outlives a worker: an id never means two people.
+        """
+        return FrameProcessor(self.engine(), self.faces, self.settings, still=still, first_track_id=first_track_id)
 
     def check_phrase(self, prompt: str) -> None:
         """Raises `PromptUnsupported` where the engine cannot answer the object prompt."""

@@ -70,11 +70,11 @@ class Person:
 class People:
     """The tracks of one stream. Ids rise for ever; labels are reused."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, first_id: int = 1) -> None:
         """`limit`: tracks at once, 1..63."""
         self._limit = min(limit, MAX_TRACKS)
         self._people: dict[int, Person] = {}
-        self._next_id = 1
+        self._next_id = first_id
 
     def __iter__(self) -> Iterator[Person]:
         return iter(list(self._people.values()))

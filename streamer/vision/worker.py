@@ -18,10 +18,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamer.errors import StreamerError
+from streamer.errors import StreamerError, VisionUnavailable
 from streamer.frames import Frame
 from streamer.vision import messages as msg
-from streamer.vision.known import Known
+from streamer.vision.known import Known, PhotoReading
+from streamer.vision.photo_reading import read_encoded
 from streamer.vision.ring import FrameRing, SharedBytes
 
 if TYPE_CHECKING:
@@ -44,7 +45,15 @@ def main(connection: Connection, vision: VisionSettings, data_folder: Path, log_
     except StreamerError as exc:
         connection.send(msg.Failed(str(exc)))
         return
-    connection.send(msg.Ready(models.engine, models.model_id, tuple(models.providers), time.monotonic() - started))
+    reader = models.faces
+    connection.send(
+        msg.Ready(
+            vision.engine,
+            None if reader is None else reader.model_id,
+            () if reader is None else reader.providers,
+            time.monotonic() - started,
+        )
+    )
     # What loading made stays for ever: the collector need not look at it again (a full pass costs 60 ms).
     gc.collect()
     gc.freeze()
@@ -99,11 +108,10 @@ class Worker:
                 return
 
     def close(self) -> None:
-        """Free every stream and the models."""
+        """Free every stream."""
         for stream in self._streams.values():
             stream.close()
         self._streams.clear()
-        self._models.close()
         self._connection.close()
 
     def _open(self, message: msg.OpenStream) -> None:
@@ -171,7 +179,12 @@ class Worker:
             encoded = block.read(message.size)
         finally:
             block.close()
-        self._answer(message.request_id, lambda: self._models.read_photo(encoded))
+        self._answer(message.request_id, lambda: self._reading(encoded))
+
+    def _reading(self, encoded: bytes) -> PhotoReading:
+        if self._models.faces is None:
+            raise VisionUnavailable("this engine knows no faces; set vision.engine to lite to enrol people")
+        return read_encoded(self._models.faces, encoded)
 
     def _check_phrase(self, message: msg.CheckPhrase) -> None:
         self._answer(message.request_id, lambda: self._models.check_phrase(message.phrase))

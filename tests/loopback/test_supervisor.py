@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from streamer.errors import PromptUnsupported, VisionUnavailable
+from streamer.errors import VisionUnavailable
 from streamer.frames import Frame
 from streamer.service.settings import VisionSettings
 from streamer.tracks import Target
@@ -123,10 +123,11 @@ async def test_a_hanging_worker_is_replaced(tmp_path):
         assert not psutil.pid_exists(pid)
 
 
-async def test_an_object_that_the_engine_cannot_answer_is_refused(tmp_path):
+async def test_photos_need_an_engine_that_knows_faces(tmp_path):
     async with running(tmp_path) as supervisor:
-        with pytest.raises(PromptUnsupported):
-            await asyncio.wait_for(supervisor.check_phrase("left shoe lace"), READY_SECONDS)
+        with pytest.raises(VisionUnavailable, match="lite"):
+            await asyncio.wait_for(supervisor.read_photo(b"whatever"), READY_SECONDS)
+        await asyncio.wait_for(supervisor.check_phrase("shirt"), READY_SECONDS)
 
 
 async def test_ending_leaves_no_process_and_no_shared_memory(tmp_path):
