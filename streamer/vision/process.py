@@ -52,6 +52,8 @@ class WorkerProcess:
         """Set in the loop when the pipe is at its end: the process is gone or going."""
         self.failure: str | None = None
         """Why models could not be loaded, as the worker said."""
+        self.is_wanted = True
+        """False once the service itself ends the process."""
 
     def start(self) -> None:
         """Spawn the process and its threads."""

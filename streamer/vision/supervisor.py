@@ -271,7 +271,7 @@ class Supervisor:
                     process.kill()
                     break
         except asyncio.CancelledError:
-            reason = "is being ended with the service"
+            process.is_wanted = False
             raise
         finally:
             self._process = None
@@ -303,6 +303,8 @@ class Supervisor:
         restarts = self._state.restarts + 1
         if process.failure is not None:
             self._set_state(VisionState("failed", process.failure, restarts))
+            return
+        if not process.is_wanted:
             return
         reason = f"the vision worker {hang or f'ended ({process.exit_text()})'}"
         log.warning("%s", reason)
