@@ -21,15 +21,16 @@ from streamer.ingest.timeline import MAX_STEP_SECONDS, Lateness
 
 Transport = Literal["tcp", "udp"]
 
-_SOCKET_TIMEOUT_US = 2_000_000
-_OPEN_READ_TIMEOUT_SECONDS = (5.0, 2.0)
+_SILENCE_SECONDS = 1.75
+"""The library waits twice for so long before it gives a silent camera up (measured): 3.5 s of the 5 s promised."""
+_OPEN_READ_TIMEOUT_SECONDS = (5.0, _SILENCE_SECONDS)
 """Both this and the socket's time-out are needed: with only one of them some kinds of frozen peer block for ever."""
 # No "fflags nobuffer": it throws away what probing read, and with it the keyframe that cameras send first; the first
 # picture then waits for the next one. The delay afterwards is the same with and without it.
 _OPTIONS = {
     "probesize": "32768",
     "analyzeduration": "0",  # opens in 0.13 s instead of 0.98 s
-    "timeout": str(_SOCKET_TIMEOUT_US),
+    "timeout": str(int(_SILENCE_SECONDS * 1e6)),  # microseconds
     "allowed_media_types": "video",  # sound that goes on must not hide that the picture stopped
 }
 _UDP_OPTIONS = {"buffer_size": str(1 << 20)}  # bytes; a keyframe of 1080p arrives as a burst of some hundred packets
