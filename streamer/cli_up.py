@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -132,6 +133,9 @@ class _Up:
         env = {"STREAMER_API": base}
         if self._settings.token:
             env["STREAMER_TOKEN"] = self._settings.token
+        if self._settings.webrtc.ice_servers:
+            servers = [server.model_dump(exclude_none=True) for server in self._settings.webrtc.ice_servers]
+            env["STREAMER_ICE_SERVERS"] = json.dumps(servers)
         self._child(Child("dashboard", "streamlit", _streamlit_args(dashboard, port), env))
         import httpx
 
@@ -239,6 +243,7 @@ def _streamlit_args(script: Path, port: int) -> list[str]:
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
+        "theme.primaryColor": "#3d8bfd",
     }
     return ["run", str(script), *(f"--{key}={value}" for key, value in flags.items())]
 

@@ -51,6 +51,8 @@ def source_state(state: Json) -> tuple[str, str]:
 
 def _vision_state(vision: Json) -> tuple[str, str] | None:
     state, notice = vision.get("state", "ready"), vision.get("notice")
+    if notice == f"vision {state}":
+        notice = None  # the picture's notice for this very state
     if state == "ready":
         return ("wait", f"Vision: {notice}") if notice else ("good", "Vision ready")
     if state == "off":

@@ -12,7 +12,7 @@ from ui.connection import offline, plain, remember, sentence, service, show_trou
 
 Json = dict[str, Any]
 
-IMAGE_TYPES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "avif", "heic")
+MAX_PHOTO_MB = 25
 # The form field `face` of the API, in words.
 FACES = {"": "the only person", "1": "1st from the left", "2": "2nd from the left", "3": "3rd from the left"}
 COLUMNS = 4
@@ -112,7 +112,7 @@ def _remove(api: Service, name: str) -> None:
 def _form(api: Service, known: list[str]) -> None:
     with st.form("add", clear_on_submit=True, border=True):
         name = st.text_input("Name", max_chars=64, placeholder="wonyoung").strip()
-        uploads = st.file_uploader("Photos", type=list(IMAGE_TYPES), accept_multiple_files=True)
+        uploads = st.file_uploader("Photos", accept_multiple_files=True, max_upload_size=MAX_PHOTO_MB)
         st.caption(
             "Three or more, the face large and sharp. Photos under the name of a member are added to that member."
         )

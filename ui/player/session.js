@@ -3,6 +3,7 @@
 const GATHER_MS = 1500; // a host without an answer from STUN or TURN must not hold up the candidates it has
 const RETRY_FIRST_MS = 500;
 const RETRY_LONGEST_MS = 5000;
+const HANG_UP_MS = 3000;
 const GRACE_MS = 2000; // ICE often recovers from "disconnected" by itself
 
 /** What the service refused, as one line for the user. `status` is the HTTP status. */
@@ -69,11 +70,12 @@ async function negotiate(pc, address, token) {
   return session;
 }
 
-/** Ends a session; keepalive lets the request outlive the page. */
-function hangUp(session, token) {
+/** Ends a session; keepalive lets the request outlive the page. Resolves when it was answered, or was not in time. */
+async function hangUp(session, token) {
   if (!session) return;
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  fetch(session, { method: "DELETE", headers, keepalive: true }).catch(() => {});
+  const signal = AbortSignal.timeout(HANG_UP_MS);
+  await fetch(session, { method: "DELETE", headers, keepalive: true, signal }).catch(() => {});
 }
 
 /** One wanted connection that is kept up: back-off, count-down, clean end. `open(pc)` adds the media before the offer. */
@@ -106,8 +108,8 @@ class Link {
       const pc = this.pc;
       this.pc = null;
       this.onClose();
-      pc.close();
-      hangUp(this.session, this.token);
+      // Only then closed: the service ends a closed connection's session itself, and the DELETE would find none.
+      hangUp(this.session, this.token).then(() => pc.close());
       this.session = null;
     }
   }
