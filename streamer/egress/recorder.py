@@ -158,7 +158,7 @@ class Recorder:
     def _name(self, part: int) -> str:
         name = self._base if part == 1 else f"{self._base}_part{part}"
         taken, number = name, 2
-        while any(self._folder.glob(f"{taken}.*mp4")):
+        while any(self._folder.glob(f"{taken}.*")):
             taken, number = f"{name}_{number}", number + 1
         return taken
 
@@ -231,9 +231,8 @@ class _Part:
             failed = exc
         with contextlib.suppress(OSError):
             self._sidecar.close()
-        if self.path.exists():
-            target = settle(self.path)
-            self.path = target or final_path(self.path)
-            self.bytes = target.stat().st_size if target is not None else 0
+        target = settle(self.path)
+        self.path = target or final_path(self.path)
+        self.bytes = target.stat().st_size if target is not None else 0
         if failed is not None:
             raise failed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import os
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from streamer.errors import StreamConflict, StreamUnknown
 log = logging.getLogger(__name__)
 
 RUNNING = ".recording"
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+_ID = re.compile(r"\w[\w.-]{0,199}")
 _STARTED = re.compile(r"_(\d{8}T\d{6}Z)")
 _TIME = "%Y%m%dT%H%M%SZ"
 
@@ -47,8 +48,8 @@ def base_name(stream_id: str, member: str | None, started_at: datetime.datetime)
 
 
 def _safe(name: str) -> str:
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9-]+", "-", plain).strip("-")[:60] or "unnamed"
+    """Letters and digits of any script; 40 characters are at most 160 bytes, and a file name takes 255."""
+    return re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", name)).strip("-")[:40] or "unnamed"
 
 
 def final_path(path: Path) -> Path:
@@ -116,9 +117,13 @@ def adopt_leftovers(folder: Path) -> list[str]:
 def settle(path: Path) -> Path | None:
     """Make the sidecar of `NAME.recording.mp4` match its frames and give both their final names.
 
-    Returns the new path, or None where there was no frame and both files were removed. Raises `OSError`.
+    A last fragment that is there in part is cut off: players stumble over it. Returns the new path, or None where there
+    was no frame and both files were removed. Raises `OSError`.
     """
-    frames = count_frames(path)
+    frames = 0
+    if path.exists():
+        _cut_torn_end(path)
+        frames = count_frames(path)
     sidecar = path.with_suffix(".jsonl")
     if not frames:
         path.unlink(missing_ok=True)
@@ -130,6 +135,37 @@ def settle(path: Path) -> Path | None:
     target = final_path(path)
     path.rename(target)
     return target
+
+
+def boxes(path: Path) -> list[tuple[bytes, int, int]]:
+    """Type, start and end of each box at the top of an MP4 file; the last one's end may lie behind the file's."""
+    found = []
+    start, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while start + 8 <= size:
+            file.seek(start)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            elif length == 0:
+                length = size - start  # to the end of the file
+            if length < 8:
+                break
+            found.append((head[4:8], start, start + length))
+            start += length
+    return found
+
+
+def _cut_torn_end(path: Path) -> None:
+    size = path.stat().st_size
+    found = boxes(path)
+    whole = [box for box in found if box[2] <= size]
+    if whole and whole[-1][0] == b"moof":
+        whole.pop()  # its pictures are what is torn
+    end = whole[-1][2] if whole else size
+    if end < size:
+        os.truncate(path, end)
 
 
 def count_frames(path: Path) -> int:
