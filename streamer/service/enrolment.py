@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streamer.errors import GalleryUnavailable, MemberExists, MemberUnknown, PhotoRefused
+from streamer.errors import MemberExists, MemberUnknown, PhotoRefused
 from streamer.vision import enrolment, member_name, photos
 from streamer.vision.enrolment import FacePick
 from streamer.vision.gallery import Gallery
@@ -246,9 +246,7 @@ async def _embed_again(services: MemberServices, photo: Photo, model_id: str) ->
         data = await asyncio.to_thread(services.gallery.photo_bytes, photo.id)
         decoded = await asyncio.to_thread(photos.decode, data, photo.file)
         reading = await services.read_photo(await asyncio.to_thread(photos.encode_bmp, decoded.bgr))
-    except MemberUnknown:
-        return True  # removed meanwhile: nothing is left to do
-    except (PhotoRefused, GalleryUnavailable) as exc:
+    except (MemberUnknown, PhotoRefused) as exc:
         log.warning("photo %s cannot be read again for %s: %s", photo.id, model_id, exc)
         return False
     face = enrolment.same_face(reading, decoded.width, photo.face_xyxy)

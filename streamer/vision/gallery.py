@@ -188,7 +188,7 @@ class Gallery:
         self._delete_for_real(self._files.paths(row["id"], row["extension"]))
 
     def thumbnail(self, name: str, photo_id: str) -> bytes:
-        """The JPEG thumbnail of a member's photo. Raises `MemberUnknown`."""
+        """The JPEG thumbnail of a member's photo. Raises `MemberUnknown`, also where its file is gone."""
         with self._reading() as db:
             row = _photo_row(db, name, photo_id)
             return self._files.thumbnail(row["id"])
@@ -225,8 +225,7 @@ class Gallery:
         """The photo as it was given.
 
         Raises:
-            MemberUnknown: no such photo.
-            GalleryUnavailable: its file is gone.
+            MemberUnknown: no such photo, or its file is gone.
         """
         with self._reading() as db:
             row = db.execute("SELECT extension FROM photos WHERE id = ?", (photo_id,)).fetchone()

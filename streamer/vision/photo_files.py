@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from streamer.errors import GalleryUnavailable
+from streamer.errors import MemberUnknown
 
 
 class PhotoFiles:
@@ -26,11 +26,11 @@ class PhotoFiles:
         _write(small, thumbnail)
 
     def photo(self, photo_id: str, extension: str) -> bytes:
-        """The photo as it was given. Raises `GalleryUnavailable` where its file is gone."""
+        """The photo as it was given. Raises `MemberUnknown` where its file is gone."""
         return _read(self.paths(photo_id, extension)[0])
 
     def thumbnail(self, photo_id: str) -> bytes:
-        """Its JPEG thumbnail. Raises `GalleryUnavailable` where its file is gone."""
+        """Its JPEG thumbnail. Raises `MemberUnknown` where its file is gone."""
         return _read(self._thumbnails / f"{photo_id}.jpg")
 
     def paths(self, photo_id: str, extension: str) -> tuple[Path, Path]:
@@ -62,4 +62,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as exc:
-        raise GalleryUnavailable(f"the file {path} is gone; remove that photo and add it again") from exc
+        raise MemberUnknown(f"the file {path} of a photo is gone; remove that photo and add it again") from exc

@@ -162,7 +162,7 @@ def test_a_thumbnail_that_somebody_deleted(gallery: Gallery, folder: Path) -> No
     gallery.add_member("a")
     photo = gallery.add_photo("a", new_photo(1))
     (folder / "thumbnails" / f"{photo.id}.jpg").unlink()
-    with pytest.raises(GalleryUnavailable, match="gone"):
+    with pytest.raises(MemberUnknown, match="gone"):
         gallery.thumbnail("a", photo.id)
     gallery.remove_member("a")
 
