@@ -170,8 +170,9 @@ def _expanded(path: Path) -> Iterator[Path]:
 
 
 def _shown(file: Path) -> str:
-    """The path; a name that is not UTF-8 is still a file, and is shown with marks in place of the odd bytes."""
-    return str(file).encode("utf-8", "replace").decode("utf-8")
+    """The path on one line; a name that is not UTF-8 is still a file, and is shown with marks for the odd bytes."""
+    text = str(file).encode("utf-8", "replace").decode("utf-8")
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _read_file(file: Path) -> bytes | PhotoRefused:

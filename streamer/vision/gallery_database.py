@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 from streamer.errors import ConfigError, GalleryUnavailable
@@ -76,9 +76,9 @@ def open_database(path: Path) -> sqlite3.Connection:
     with translated(path):
         if path.exists() and path.stat().st_size > 0:
             _inspect(path)
+        _make_private(path)
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            path.chmod(0o600)
             _use_wal(connection)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA secure_delete = ON")
@@ -95,7 +95,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
-@contextmanager
+@contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn SQLite's and the system's errors about `path` into this project's."""
     try:
@@ -123,7 +123,7 @@ def _inspect(path: Path) -> None:
     if not os.access(path, os.R_OK | os.W_OK):
         raise _no_permission(path)
     uri = f"{path.resolve().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as reader:
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as reader:
         version = _pragma(reader, "user_version")
         tables = reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if _pragma(reader, "application_id") != APPLICATION_ID and (version or tables):
@@ -134,6 +134,12 @@ def _inspect(path: Path) -> None:
         verdict = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise _damaged(path, verdict)
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, where it is new, for its owner alone; SQLite gives its companions the same mode."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
