@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import site
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import streamer
 from streamer.errors import StreamerError
 
 END_SECONDS = 10.0
@@ -38,14 +41,15 @@ class Child:
         """Pass the child's lines on to this process's stderr."""
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "streamer.lifeline", module, *args],
+            # -P: the folder that the user happens to stand in must not lend its modules to the child.
+            [sys.executable, "-P", "-m", "streamer.lifeline", module, *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
             errors="replace",
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            env={**os.environ, **_import_path(), "PYTHONUNBUFFERED": "1", **(env or {})},
             # A group of its own: Ctrl-C at the terminal reaches `up` only, which ends its children in order.
             start_new_session=True,
         )
@@ -99,3 +103,11 @@ class Child:
             self._tail.append(line.rstrip())
             if self.echo:
                 print(f"{self.name}: {line.rstrip()}", file=sys.stderr)
+
+
+def _import_path() -> dict[str, str]:
+    """PYTHONPATH for a checkout that is not installed; an installed package is found anyway."""
+    root = str(Path(streamer.__file__).parent.parent)
+    if root in site.getsitepackages():
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}

@@ -1,0 +1,201 @@
+"""`streamer serve` and `streamer up` as a user runs them: what they say, and that they leave nothing running."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+READY_SECONDS = 120.0
+GONE_SECONDS = 30.0
+
+
+class Program:
+    """A `streamer` command that runs until the test ends it."""
+
+    def __init__(self, *args: str, env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "streamer", *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def wait_for(self, pattern: str) -> str:
+        """The first group of `pattern` in the output."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            for line in list(self.lines):
+                if match := re.search(pattern, line):
+                    return match[1]
+            assert self.process.poll() is None, self.lines
+            time.sleep(0.05)
+        raise AssertionError(self.lines)
+
+    def family(self) -> list[psutil.Process]:
+        """Every process below this one."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal; the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(GONE_SECONDS)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+
+@pytest.fixture
+def start(data_dir: Path) -> Iterator[Any]:
+    programs: list[Program] = []
+
+    def begin(*args: str, env: dict[str, str] | None = None) -> Program:
+        program = Program(*args, "--engine", "none", "--data-dir", str(data_dir), env=env)
+        programs.append(program)
+        return program
+
+    yield begin
+    for program in programs:
+        program.close()
+
+
+def all_gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=GONE_SECONDS)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_ends_at_a_signal_although_somebody_reads_events(start: Any, number: signal.Signals) -> None:
+    program = start("serve", "--port", "0")
+    base = program.wait_for(r"listening on (http://127\.0\.0\.1:\d+)$")
+    with httpx.Client(base_url=base, trust_env=False) as client:
+        stream = client.post("/api/streams", json={"source": {"kind": "demo"}}).json()
+        with client.stream("GET", f"/api/streams/{stream['id']}/events") as response:
+            lines = response.iter_lines()
+            while not next(lines).startswith("data: "):
+                pass
+            before = program.family()
+            assert program.end(number) == 0
+            for _ in lines:
+                pass
+    assert all_gone(before)
+    assert program.lines == [f"listening on {base}"]
+
+
+def test_serve_says_nothing_of_a_cameras_password(start: Any) -> None:
+    program = start("serve", "--port", "0", "--verbose")
+    base = program.wait_for(r"listening on (http://127\.0\.0\.1:\d+)$")
+    with httpx.Client(base_url=base, trust_env=False) as client:
+        source = {"kind": "rtsp", "url": "rtsp://admin:hunter2@127.0.0.1:9/live"}
+        stream = client.post("/api/streams", json={"source": source}).json()
+        deadline = time.monotonic() + READY_SECONDS
+        while not client.get(f"/api/streams/{stream['id']}").json()["source"]["state"]["reason"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert program.end() == 0
+    text = "\n".join(program.lines)
+    assert "127.0.0.1:9" in text
+    assert "hunter2" not in text
+
+
+def test_serve_needs_the_token_that_the_environment_gives(start: Any) -> None:
+    program = start("serve", "--port", "0", env={"STREAMER_TOKEN": "correct-horse"})
+    base = program.wait_for(r"listening on (http://127\.0\.0\.1:\d+)$")
+    with httpx.Client(base_url=base, trust_env=False) as client:
+        assert client.get("/api/streams").status_code == 401
+        assert client.get("/api/streams", headers={"Authorization": "Bearer correct-horse"}).json() == []
+    assert program.end() == 0
+
+
+def up(start: Any, *args: str, env: dict[str, str] | None = None) -> tuple[Program, str]:
+    program = start("up", "--no-browser", "--port", "0", "--dashboard-port", "0", *args, env=env)
+    return program, program.wait_for(r"playing on (http://127\.0\.0\.1:\d+/\?stream=\w+)$")
+
+
+def test_up_plays_the_demo_on_a_page_and_ends_everything_at_ctrl_c(start: Any) -> None:
+    program, page = up(start, env={"STREAMER_TOKEN": "correct-horse"})
+    assert httpx.get(page, trust_env=False).status_code == 200
+    below = program.family()
+    assert len(below) >= 2
+    assert program.end() == 0
+    assert all_gone(below)
+
+
+def test_up_ends_with_a_reason_when_a_child_dies(start: Any) -> None:
+    program, _ = up(start)
+    below = program.family()
+    (dashboard,) = [child for child in below if "streamlit" in child.cmdline()]
+    dashboard.kill()
+    assert program.process.wait(GONE_SECONDS) == 1
+    assert all_gone(below)
+    assert "streamer: the dashboard ended (signal SIGKILL)" in program.lines[-1]
+
+
+def test_children_end_when_up_is_killed(start: Any) -> None:
+    program, _ = up(start)
+    below = program.family()
+    program.end(signal.SIGKILL)
+    assert all_gone(below)
+
+
+def test_up_says_why_a_stream_cannot_start(start: Any) -> None:
+    program = start(
+        "up", "--no-browser", "--port", "0", "--dashboard-port", "0", "--source", "webcam", "--member", "rie"
+    )
+    assert program.process.wait(READY_SECONDS) == 1
+    program.close()
+    assert len(program.lines) == 1
+    assert program.lines[0].startswith("streamer: ")
+    assert "rie" in program.lines[0]
+
+
+def test_up_leaves_the_home_folder_alone(start: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    program, _ = up(start, env={"HOME": str(home)})
+    assert program.end() == 0
+    assert list(home.iterdir()) == []
+
+
+def test_doctor_is_content_with_this_machine(data_dir: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("service: {port: 0, dashboard_port: 0}\n")
+    command = [
+        sys.executable,
+        "-m",
+        "streamer",
+        "doctor",
+        "--json",
+        "--config",
+        str(config),
+        "--data-dir",
+        str(data_dir),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=READY_SECONDS, check=False)
+    failed = [check for check in json.loads(done.stdout) if check["level"] == "fail"]
+    assert done.returncode == 0, failed
