@@ -61,13 +61,14 @@ class WorkerProcess:
         context = multiprocessing.get_context("spawn")
         self._connection, far_end = context.Pipe()
         level = logging.getLogger().getEffectiveLevel()
-        self._process = context.Process(
+        process = context.Process(
             target=worker.main,
             args=(far_end, self._vision, self._data_folder, level),
             name="vision-worker",
             daemon=True,
         )
-        self._process.start()
+        process.start()
+        self._process = process
         far_end.close()
         for target, name in ((self._write, "vision-write"), (self._read, "vision-read")):
             thread = threading.Thread(target=target, name=name, daemon=True)
