@@ -9,7 +9,8 @@ In this process, on a thread of its own:
 As a process (`python -m tests.rtsp_camera --port 8554`): prints `ready <url>`, then takes the commands below, one a
 line, on standard input, and answers each with `ok`. It ends with its standard input.
 
-    stall    no more pictures, RTSP still answers        resume   undo stall and freeze
+    stall    no more pictures, RTSP still answers        resume   undo stall, blank and freeze
+    blank    packets go on without pictures in them
     freeze   no more pictures, nothing answers           drop     close every connection
     die      stop listening and close everything         return   listen again on the same port
     resize W H   another picture size from the next frame on
@@ -62,7 +63,7 @@ class Camera:
         self.sent = 0
         self._size, self._keyframe_every, self._bit_rate = size, keyframe_every, bit_rate
         self._clients: set[_Client] = set()
-        self._stalled = False
+        self._stalled = self._blank = False
         self._server: asyncio.Server | None = None
         self._parameter_sets: tuple[bytes, bytes] | None = None
         self._force_keyframe = False
@@ -96,14 +97,18 @@ class Camera:
         """No more pictures, while RTSP still answers."""
         self._stalled = True
 
+    def blank(self) -> None:
+        """Packets go on, but there is no picture in them any more."""
+        self._blank = True
+
     def freeze(self) -> None:
         """No more pictures and no more answers; connections stay open."""
         self._stalled = True
         self._on_loop(self._answering.clear)
 
     def resume(self) -> None:
-        """Undo `stall` and `freeze`."""
-        self._stalled = False
+        """Undo `stall`, `blank` and `freeze`."""
+        self._stalled = self._blank = False
         self._on_loop(self._answering.set)
 
     def drop(self) -> None:
@@ -207,6 +212,8 @@ class Camera:
             self._parameter_sets = kinds[7], kinds[8]
         if self._stalled:
             return
+        if self._blank:
+            units = [*self._parameter_sets] if self._parameter_sets else []
         payloads = [payload for unit in units for payload in rtp_payloads(unit)]
         for client in list(self._clients):
             client.send(payloads, timestamp)
@@ -307,7 +314,8 @@ class _Client:
 
     def send(self, payloads: list[bytes], timestamp: int) -> None:
         """One picture as RTP packets. A client that does not read misses pictures, as with real cameras."""
-        if not self.playing or self._writer.transport.get_write_buffer_size() > 2_000_000:
+        transport = self._writer.transport
+        if not self.playing or transport.is_closing() or transport.get_write_buffer_size() > 2_000_000:
             return
         stamp = timestamp + self._clock_offset & 0xFFFFFFFF
         for number, payload in enumerate(payloads):
@@ -391,6 +399,7 @@ def main() -> None:
         print("ready", camera.url, flush=True)
         commands = {
             "stall": camera.stall,
+            "blank": camera.blank,
             "freeze": camera.freeze,
             "resume": camera.resume,
             "drop": camera.drop,

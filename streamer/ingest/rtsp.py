@@ -35,7 +35,7 @@ _OPTIONS = {
 }
 _UDP_OPTIONS = {"buffer_size": str(1 << 20)}  # bytes; a keyframe of 1080p arrives as a burst of some hundred packets
 _DIAGNOSIS_SECONDS = 1.0
-_PICTURE_SECONDS = 4.0
+_PICTURE_SECONDS = 3.0
 """Packets without a picture for so long: frozen."""
 _FIRST_PICTURE_SECONDS = 20.0
 """Some cameras send a keyframe every ten seconds or less often, and nothing can be decoded before it."""
@@ -81,6 +81,8 @@ class RtspSource(ThreadedSource):
                 return
             with av.open(self._url, options=options, timeout=_OPEN_READ_TIMEOUT_SECONDS) as container:
                 stream = reading.find_video(container, shown)
+                # Frame threads cost a frame of delay each; slice threads find nothing to do in what cameras send.
+                stream.thread_count = 1
                 self._timeline.announce(reading.frame_rate(stream))
                 self._timeline.restart()
                 self._read(container, stream)

@@ -62,8 +62,9 @@ def test_a_camera_is_watched(transport: Literal["tcp", "udp"], auth: Literal["ba
         (Camera.die, Camera.come_back),
         (Camera.stall, Camera.resume),
         (Camera.freeze, Camera.resume),
+        (Camera.blank, Camera.resume),
     ],
-    ids=["drop", "die", "stall", "freeze"],
+    ids=["drop", "die", "stall", "freeze", "blank"],
 )
 def test_a_lost_camera_is_noticed_and_comes_back(
     camera: Camera,
