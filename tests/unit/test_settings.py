@@ -34,7 +34,7 @@ def test_the_default_file_loads() -> None:
 def test_the_file_wins_over_the_defaults_and_keeps_the_rest(tmp_path: Path) -> None:
     loaded = load(write(tmp_path, "video: {bit_rate: 1000000}"))
     assert loaded.video.bit_rate == 1_000_000
-    assert loaded.video.preset == "superfast"
+    assert loaded.video.preset == Settings().video.preset
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
