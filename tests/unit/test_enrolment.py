@@ -22,7 +22,7 @@ NOBODY = Known.nobody("m")
 
 def photo(scale: int = 1) -> tuple[bytes, photos.DecodedPhoto]:
     buffer = io.BytesIO()
-    Image.new("RGB", (WIDTH * scale, HEIGHT * scale), "grey").save(buffer, "JPEG")
+    Image.new("L", (WIDTH * scale, HEIGHT * scale), "grey").save(buffer, "JPEG")
     return buffer.getvalue(), photos.decode(buffer.getvalue())
 
 
