@@ -20,6 +20,7 @@ from streamer.errors import SourceUnusable
 from streamer.ingest import reading
 from streamer.ingest.convert import to_i420
 from streamer.ingest.source import ThreadedSource
+from streamer.ingest.timeline import MAX_STEP_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +94,10 @@ class FileSource(ThreadedSource):
                 self._hold(pts_seconds)
                 if self._stopping.is_set():
                     return shown + 1
-                converting = time.monotonic()
-                i420 = to_i420(picture, self._max_size, aspect)
-                decode_seconds += time.monotonic() - converting
                 # As if it had been decoded just in time: what waits for its moment is not late.
-                self._publish(i420, pts_seconds, converting - decode_seconds, decode_seconds)
+                captured_at = time.monotonic() - decode_seconds
+                i420 = to_i420(picture, self._max_size, aspect)
+                self._publish(i420, pts_seconds, captured_at, time.monotonic() - captured_at)
                 self._last = (i420, pts_seconds)
                 shown += 1
                 began = time.monotonic()
@@ -105,16 +105,14 @@ class FileSource(ThreadedSource):
 
     def _hold(self, pts_seconds: float) -> None:
         """Wait until a picture of `pts_seconds` is due, showing the last one again where that takes long."""
-        while (wait := self._pace.until(pts_seconds)) > 0:
-            if self._last is None or pts_seconds - self._last[1] <= 2 * _REPEAT_SECONDS:
-                self._stopping.wait(wait)
-                return
+        while self._last is not None and pts_seconds - self._last[1] > MAX_STEP_SECONDS:
             i420, shown_at = self._last
             again_at = shown_at + _REPEAT_SECONDS
             if self._stopping.wait(self._pace.until(again_at)):
                 return
             self._publish(i420, again_at, time.monotonic(), 0.0)
             self._last = (i420, again_at)
+        self._stopping.wait(self._pace.until(pts_seconds))
 
 
 class _Pace:
