@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ async def add_member(
     except BaseException:
         if made:
             # Half a member would stand in the way of trying again.
-            await asyncio.to_thread(services.gallery.remove_member, new.name)
+            await asyncio.to_thread(_undo, services.gallery, new.name, enrolled)
         raise
     finally:
         if made:
@@ -263,6 +264,14 @@ def _check_free(gallery: Gallery, name: str) -> None:
     except MemberUnknown:
         return
     raise MemberExists(f"there is a member {taken.name!r} already; add photos to it, or choose another name")
+
+
+def _undo(gallery: Gallery, name: str, enrolled: Enrolled) -> None:
+    """Take back what was stored, and nothing that another client has added to the member meanwhile."""
+    with contextlib.suppress(MemberUnknown):
+        for kept in enrolled.kept:
+            gallery.remove_photo(name, kept.photo.id)
+        gallery.remove_member(name, only_empty=True)
 
 
 def _make(gallery: Gallery, new: NewMember) -> Member:

@@ -130,8 +130,11 @@ class Gallery:
             )
         return self.member(cleaned)
 
-    def remove_member(self, name: str) -> Member:
+    def remove_member(self, name: str, *, only_empty: bool = False) -> Member | None:
         """Delete a member with photos, thumbnails and embeddings, for real; the answer is what was deleted.
+
+        Args:
+            only_empty: Leave a member that has photos; the answer is then None.
 
         Raises:
             MemberUnknown
@@ -139,6 +142,8 @@ class Gallery:
         with self._writing() as db:
             number = _number(db, name)
             member = self._members(db, "WHERE members.id = ?", (number,))[0]
+            if only_empty and member.photos:
+                return None
             files = [path for row in _photo_rows(db, number) for path in self._files.paths(row["id"], row["extension"])]
             db.execute("DELETE FROM members WHERE id = ?", (number,))
         self._delete_for_real(files)

@@ -235,6 +235,19 @@ async def test_half_a_member_is_not_left_when_vision_fails(client: httpx.AsyncCl
     assert (await client.post("/api/members", data={"name": "rei"}, files=files)).status_code == 201
 
 
+async def test_taking_back_half_a_member_leaves_what_others_added(services: Squares) -> None:
+    added: list[GivenPhoto] = [GivenPhoto("b.png", picture("lime"))]
+
+    async def given() -> AsyncIterator[GivenPhoto]:
+        yield GivenPhoto("a.png", picture("red"))
+        await enrolment.add_photos(services, "rei", enrolment.each(added), source="upload")
+        raise VisionUnavailable("the vision worker is restarting; try again in a few seconds")
+
+    with pytest.raises(VisionUnavailable):
+        await enrolment.add_member(services, NewMember("rei"), given(), source="upload")
+    assert [photo.file for photo in services.gallery.member("rei").photos] == ["b.png"]
+
+
 async def test_two_clients_at_once_lose_nothing(client: httpx.AsyncClient) -> None:
     first = client.post("/api/members", data={"name": "rei"}, files=parts(("a.png", picture("red"))))
     second = client.post("/api/members", data={"name": "REI"}, files=parts(("b.png", picture("lime"))))
