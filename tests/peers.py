@@ -73,6 +73,7 @@ class LiveEncoder:
         }
         self._context = context
         self._count = 0
+        self.size = (width, height)
 
     def encode(self, picture: np.ndarray, keyframe: bool) -> bytes:
         frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(picture), format="yuv420p")
@@ -158,8 +159,10 @@ class Publisher:
         picture = self._picture(number)
         if self._codec != "H264":
             return av.VideoFrame.from_ndarray(picture, format="yuv420p")
-        if self._encoder is None:
-            self._encoder = LiveEncoder(picture.shape[1], picture.shape[0] * 2 // 3, self._bit_rate)
+        width, height = picture.shape[1], picture.shape[0] * 2 // 3
+        if self._encoder is None or self._encoder.size != (width, height):
+            self._encoder = LiveEncoder(width, height, self._bit_rate)
+            self._keyframe = True
         keyframe, self._keyframe = self._keyframe or number % 60 == 0, False
         return av.Packet(self._encoder.encode(picture, keyframe))
 

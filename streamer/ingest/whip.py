@@ -60,6 +60,7 @@ class WhipSource:
         self._ending: set[_Session] = set()
         self._opening = False
         self._state = _WAITING
+        self._changing = threading.Lock()
         self._closed = False
         self._clock = _FrameClock()
         self.dropped = 0
@@ -131,10 +132,14 @@ class WhipSource:
         with contextlib.suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self.aclose(), loop).result(CLOSE_SECONDS)
 
-    def _decoded(self, frame: Frame) -> None:
+    def _decoded(self, session: _Session, frame: Frame) -> None:
         """From the decoder's thread."""
-        if self._state.phase != "live" and not self._closed:
-            self._state = SourceState("live")
+        with self._changing:
+            # The decoder may be a frame behind the end of its session.
+            if self._session is not session:
+                return
+            if self._state.phase != "live":
+                self._state = SourceState("live")
         slot = self._slot
         if slot is not None:
             slot.put(frame)
@@ -142,9 +147,10 @@ class WhipSource:
     def _ended(self, session: _Session, reason: str) -> None:
         self.dropped += session.dropped
         self._ending = {s for s in self._ending if not s.peer.gone} | {session}
-        if self._session is session:
-            self._session = None
-            self._state = SourceState("reconnecting", f"waiting for a publisher: {reason}")
+        with self._changing:
+            if self._session is session:
+                self._session = None
+                self._state = SourceState("reconnecting", f"waiting for a publisher: {reason}")
 
 
 class _FrameClock:
@@ -183,7 +189,7 @@ class _Session:
         self,
         max_size: tuple[int, int],
         clock: _FrameClock,
-        on_frame: Callable[[Frame], None],
+        on_frame: Callable[[_Session, Frame], None],
         on_end: Callable[[_Session, str], None],
     ) -> None:
         self._on_end = on_end
@@ -191,7 +197,7 @@ class _Session:
         self._hook: ReceiverHook | None = None
         self._peer: Peer | None = None
         self._loop = asyncio.get_running_loop()
-        self._decoder = _Decoder(max_size, clock, on_frame, self._broken)
+        self._decoder = _Decoder(max_size, clock, lambda frame: on_frame(self, frame), self._broken)
 
     @property
     def peer(self) -> Peer:
