@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -53,3 +56,13 @@ def test_who_is_in_the_film_is_recognised(
     embeddings = [reader.embed(picture, face) for face in faces]
     found = {name for name, known in cast.items() if max(float(known @ e) for e in embeddings) >= SAME}
     assert found == present
+
+
+def test_the_demo_needs_no_model_and_no_heavy_import() -> None:
+    code = (
+        "import sys; from streamer.ingest.demo import Film; from streamer.ingest.demo_cast import demo_members;"
+        "Film((320, 180)).picture(1.0); demo_members();"
+        "print(sorted({'insightface', 'onnxruntime', 'torch', 'skimage', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"

@@ -18,32 +18,28 @@ from tests import media
 from tests.sources import Keeper, numbers, play_once, playing, reach, take, times, until
 
 
-def test_a_file_is_played_once_from_its_first_to_its_last_picture(tmp_path: Path) -> None:
-    frames = play_once(media.video(tmp_path / "clip.mp4", times_ms=range(0, 600, 40)))
-    assert numbers(frames) == list(range(15))
-    assert [frame.index for frame in frames] == list(range(15))
-    assert times(frames) == pytest.approx([n * 0.04 for n in range(15)], abs=1e-3)
+def test_a_file_is_played_once_in_real_time_though_nobody_takes_the_frames(tmp_path: Path) -> None:
+    frames = play_once(media.video(tmp_path / "clip.mp4", times_ms=range(0, 400, 40)))
+    assert numbers(frames) == list(range(10))
+    assert [frame.index for frame in frames] == list(range(10))
+    assert times(frames) == pytest.approx([n * 0.04 for n in range(10)], abs=1e-3)
     assert (frames[0].width, frames[0].height) == (320, 180)
-
-
-def test_a_file_is_played_in_real_time_even_if_nobody_takes_the_frames(tmp_path: Path) -> None:
-    frames = play_once(media.video(tmp_path / "clip.mp4", times_ms=range(0, 600, 40)))
     # Late is the machine's business, early would be ours.
-    assert frames[-1].captured_at - frames[0].captured_at > 0.5
-    assert all(0 <= frame.decode_seconds < 5 for frame in frames)
+    assert frames[-1].captured_at - frames[0].captured_at > 0.35
+    assert all(frame.decode_seconds >= 0 for frame in frames)
 
 
 def test_a_loop_goes_on_counting(tmp_path: Path) -> None:
     source = FileSource(media.video(tmp_path / "clip.mp4", times_ms=range(0, 200, 20)))
     keeper = Keeper()
     source.start(keeper)
-    until(lambda: len(keeper.frames) > 34)
+    until(lambda: len(keeper.frames) > 24)
     source.close()
     assert source.state.phase == "ended"
-    frames = keeper.frames[:30]
-    assert numbers(frames) == [*range(10)] * 3
-    assert [frame.index for frame in frames] == list(range(30))
-    assert times(frames) == pytest.approx([n * 0.02 for n in range(30)], abs=2e-3)
+    frames = keeper.frames[:20]
+    assert numbers(frames) == [*range(10)] * 2
+    assert [frame.index for frame in frames] == list(range(20))
+    assert times(frames) == pytest.approx([n * 0.02 for n in range(20)], abs=2e-3)
 
 
 def empty(path: Path) -> None:
