@@ -23,7 +23,7 @@ def make_source(wanted: Mapping[str, Any], settings: Settings) -> Source:
     max_size = (settings.video.max_width, settings.video.max_height)
     match wanted.get("kind"):
         case "demo":
-            return DemoSource()
+            return DemoSource(max_size=max_size)
         case "whip":
             return WhipSource(settings)
         case "rtsp":
@@ -35,6 +35,8 @@ def make_source(wanted: Mapping[str, Any], settings: Settings) -> Source:
             path = wanted.get("path")
             if not path:
                 raise SourceUnusable("a file source needs the path of a video on the service's machine")
-            return FileSource(Path(str(path)), bool(wanted.get("loop")), max_size)
+            source = FileSource(Path(str(path)), bool(wanted.get("loop")), max_size)
+            source.check()
+            return source
         case kind:
             raise SourceUnusable(f"there is no source of kind {kind!r}; use rtsp, file, demo or whip")
