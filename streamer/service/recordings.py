@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
@@ -86,4 +87,5 @@ def _info(recording: Recording, request: Request) -> RecordingInfo:
 
 
 def _address(request: Request, recording_id: str) -> str:
-    return f"{request.scope.get('root_path', '')}/api/recordings/{recording_id}"
+    # A member's name may be of any script; headers may not.
+    return f"{request.scope.get('root_path', '')}/api/recordings/{quote(recording_id)}"
