@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+
+from streamer.children import Child, ChildEnded
 
 READY_SECONDS = 120.0
 GONE_SECONDS = 30.0
@@ -87,6 +89,13 @@ def start(data_dir: Path) -> Iterator[Any]:
 
 def all_gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=GONE_SECONDS)[1]
+
+
+def until(ready: Callable[[], object]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -180,6 +189,38 @@ def test_up_leaves_the_home_folder_alone(start: Any, tmp_path: Path) -> None:
     program, _ = up(start, env={"HOME": str(home)})
     assert program.end() == 0
     assert list(home.iterdir()) == []
+
+
+def test_a_data_folder_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder")
+    args = ["serve", "--port", "0", "--engine", "none", "--data-dir", str(blocker / "data")]
+    program = Program(*args)
+    assert program.process.wait(READY_SECONDS) == 1
+    program.close()
+    assert len(program.lines) == 1
+    assert program.lines[0].startswith("streamer: ")
+    assert str(blocker) in program.lines[0]
+
+
+def test_a_child_that_ends_says_why() -> None:
+    reason = r"the service ended \(exit status 1\): there is no pack 'nonsense'"
+    with (
+        Child("service", "streamer", ["models", "pull", "nonsense"]) as child,
+        pytest.raises(ChildEnded, match=reason),
+    ):
+        until(child.check)
+
+
+def test_a_child_ends_with_its_own_children_and_closing_twice_is_fine() -> None:
+    child = Child("waiter", "tests.loopback.waiter", [])
+    try:
+        until(lambda: child.line_with("waiting "))
+        below = [psutil.Process(child.pid), psutil.Process(int(child.line_with("waiting ") or 0))]
+    finally:
+        child.close()
+    child.close()
+    assert all_gone(below)
 
 
 def test_doctor_is_content_with_this_machine(data_dir: Path, tmp_path: Path) -> None:

@@ -1,40 +1,47 @@
-"""The command line as a user runs it: real processes for what ends a process, the parser in this one for the rest."""
+"""The command line in this process; `tests/loopback/test_processes.py` runs it as processes."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
+import logging
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from streamer import cli, cli_up
-from streamer.children import Child, ChildEnded
 from streamer.cli import hoist
 from streamer.cli_doctor import Check, examine
 from streamer.errors import ConfigError, SourceUnusable
 from streamer.service.run import address_of, listen
 from streamer.service.settings import load
 
-GONE_SECONDS = 10.0
-
 
 def invoke(*args: str) -> Result:
     return CliRunner().invoke(cli.app, list(args))
 
 
-def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "streamer", *args]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **(env or {})}
-    )
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """The command's entry point in this process: (exit status, stdout, stderr)."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+
+    def call(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["streamer", *args])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    yield call
+    root.handlers[:], root.level = before
 
 
 @pytest.fixture
@@ -43,22 +50,6 @@ def taken_port() -> Iterator[int]:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         yield holder.getsockname()[1]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split(")")[-1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_gone(pid: int) -> bool:
-    deadline = time.monotonic() + GONE_SECONDS
-    while alive(pid):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # Usage and errors
@@ -103,42 +94,52 @@ def test_global_options_reach_the_settings(tmp_path: Path) -> None:
     assert settings.data_folder == tmp_path
 
 
-def test_an_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
-    done = run("--config", str(tmp_path / "nothing.yaml"), "models", "list")
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith("streamer: cannot read configuration")
-    assert len(done.stderr.splitlines()) == 1
+def test_an_error_is_one_line_without_a_traceback(run: Run, tmp_path: Path) -> None:
+    status, out, err = run("--config", str(tmp_path / "nothing.yaml"), "models", "list")
+    assert status == 1
+    assert out == ""
+    assert err.startswith("streamer: cannot read configuration")
+    assert len(err.splitlines()) == 1
 
 
-def test_verbose_shows_the_traceback_too(tmp_path: Path) -> None:
-    done = run("models", "list", "--config", str(tmp_path / "nothing.yaml"), "--verbose")
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("streamer: cannot read configuration")
+def test_verbose_shows_the_traceback_too(run: Run, tmp_path: Path) -> None:
+    status, _, err = run("models", "list", "--config", str(tmp_path / "nothing.yaml"), "--verbose")
+    assert status == 1
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("streamer: cannot read configuration")
 
 
-def test_a_taken_port_is_one_clear_line(data_dir: Path, taken_port: int) -> None:
-    done = run("serve", "--port", str(taken_port), "--data-dir", str(data_dir))
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"streamer: port {taken_port} on 127.0.0.1 is taken")
-    assert len(done.stderr.splitlines()) == 1
+def test_a_bug_is_one_line_with_a_hint(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("rtsp://admin:hunter2@camera/1")
+
+    monkeypatch.setattr(cli.Globals, "settings", broken)
+    status, _, err = run("models", "list")
+    assert status == 1
+    assert len(err.splitlines()) == 1
+    assert "KeyError" in err
+    assert "--verbose" in err
+    assert "hunter2" not in err
 
 
-def test_another_address_without_a_token_is_refused(data_dir: Path) -> None:
-    done = run("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(data_dir))
-    assert done.returncode == 1
-    assert "STREAMER_TOKEN" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_the_log_hides_credentials(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.configure_logging(verbose=True)
+    logging.getLogger("streamer.test").info("opening %s", "rtsp://admin:hunter2@camera/1")
+    assert "rtsp://***@camera/1" in capsys.readouterr().err
 
 
-def test_a_data_folder_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
-    blocker = tmp_path / "file"
-    blocker.write_text("not a folder")
-    done = run("serve", "--port", "0", "--engine", "none", "--data-dir", str(blocker / "data"))
-    assert done.returncode == 1
-    assert str(blocker) in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_taken_port_is_one_clear_line(run: Run, data_dir: Path, taken_port: int) -> None:
+    status, _, err = run("serve", "--port", str(taken_port), "--data-dir", str(data_dir))
+    assert status == 1
+    assert err.startswith(f"streamer: port {taken_port} on 127.0.0.1 is taken")
+    assert len(err.splitlines()) == 1
+
+
+def test_another_address_without_a_token_is_refused(run: Run, data_dir: Path) -> None:
+    status, _, err = run("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(data_dir))
+    assert status == 1
+    assert "STREAMER_TOKEN" in err
+    assert len(err.splitlines()) == 1
 
 
 # Ports
@@ -175,51 +176,6 @@ def test_a_source_that_is_none_is_refused(text: str) -> None:
     assert "hunter2" not in str(error.value)
 
 
-# Children
-
-
-def test_a_child_that_ends_says_why() -> None:
-    with Child("service", "streamer", ["models", "pull", "nonsense"]) as child:
-        assert wait_gone(child.pid)
-        with pytest.raises(ChildEnded, match=r"the service ended \(exit status 1\): there is no pack 'nonsense'"):
-            child.check()
-
-
-def test_a_child_ends_when_it_is_closed_and_closing_twice_is_fine() -> None:
-    child = Child("waiter", "tests.unit.waiter", [])
-    try:
-        deadline = time.monotonic() + GONE_SECONDS
-        while child.line_with("waiting ") is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        child.check()
-        grandchild = int(child.line_with("waiting ") or 0)
-    finally:
-        child.close()
-    child.close()
-    assert wait_gone(child.pid)
-    assert wait_gone(grandchild)
-
-
-def test_children_end_when_their_parent_is_killed() -> None:
-    script = (
-        "import time\n"
-        "from streamer.children import Child\n"
-        "child = Child('waiter', 'tests.unit.waiter', [])\n"
-        "while child.line_with('waiting ') is None: time.sleep(0.02)\n"
-        "print(child.pid, flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    with parent.stdout:
-        pid = int(parent.stdout.readline())
-        assert alive(pid)
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
-        assert wait_gone(pid)
-
-
 # Doctor
 
 
@@ -250,14 +206,14 @@ def test_the_doctor_looks_at_everything(data_dir: Path) -> None:
     assert any("non-commercial" in text for text in licences)
 
 
-def test_the_doctor_fails_where_something_fails(tmp_path: Path, taken_port: int) -> None:
+def test_the_doctor_fails_where_something_fails(run: Run, tmp_path: Path, taken_port: int) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("not a folder")
     config = tmp_path / "c.yaml"
     config.write_text(f"service: {{port: {taken_port}, dashboard_port: 0}}\n")
-    done = run("doctor", "--json", "--config", str(config), "--data-dir", str(blocker / "data"))
-    assert done.returncode == 1
-    checks = {check["name"]: Check(**check) for check in json.loads(done.stdout)}
+    status, out, _ = run("doctor", "--json", "--config", str(config), "--data-dir", str(blocker / "data"))
+    assert status == 1
+    checks = {check["name"]: Check(**check) for check in json.loads(out)}
     for name in ("port of the service", "data folder"):
         assert checks[name].level == "fail"
         assert checks[name].action
@@ -276,8 +232,8 @@ def test_models_are_listed_with_state_and_licence(data_dir: Path) -> None:
     assert {"pack", "file", "status", "licence", "origin"} <= files[0].keys()
 
 
-def test_an_unknown_pack_is_refused_by_name() -> None:
-    done = run("models", "pull", "buffalo_xxl")
-    assert done.returncode == 1
-    assert "embedded" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_an_unknown_pack_is_refused_by_name(run: Run) -> None:
+    status, _, err = run("models", "pull", "buffalo_xxl")
+    assert status == 1
+    assert "embedded" in err
+    assert len(err.splitlines()) == 1
