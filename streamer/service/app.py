@@ -53,35 +53,48 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         keeper = group.create_task(vision.run(), name="vision-supervisor")
         streams = Streams(settings, vision, gallery, recordings, group, before_demo=lambda: _enrol_demo(services))
         services = Services(settings, gallery, vision, streams, recordings)
-        follower = group.create_task(_follow_gallery(services), name="gallery-follower")
+        changed = asyncio.Event()
+        followers = [
+            group.create_task(_follow_gallery(services, changed), name="gallery-follower"),
+            group.create_task(_embed_missing(services, changed), name="gallery-embedder"),
+        ]
         app.state.services = services
         try:
             yield
         finally:
-            follower.cancel()
+            for follower in followers:
+                follower.cancel()
             await streams.aclose()
             keeper.cancel()
 
 
-async def _follow_gallery(services: Services) -> None:
-    """Push the gallery to vision when vision changes its model, and when any process changed the gallery.
-
-    Photos that the model in use has not embedded yet are read again then.
-    """
+async def _follow_gallery(services: Services, changed: asyncio.Event) -> None:
+    """Push the gallery to vision when vision changes its model, and when any process changed the gallery."""
     model_id: str | None = None
-    hopeless: set[str] = set()
     while True:
         try:
-            changed = await asyncio.to_thread(services.gallery.changed)
             now = services.vision.state.model_id
-            if changed or now != model_id:
+            if await asyncio.to_thread(services.gallery.changed) or now != model_id:
                 model_id = now
                 await services.gallery_changed()
-                if model_id is not None:
-                    await embed_missing(services, model_id, hopeless)
-        except (GalleryUnavailable, VisionUnavailable) as exc:
+                changed.set()
+        except GalleryUnavailable as exc:
             log.warning("gallery: %s", exc)
         await asyncio.sleep(GALLERY_POLL_SECONDS)
+
+
+async def _embed_missing(services: Services, changed: asyncio.Event) -> None:
+    """Read photos again that the model in use has not embedded. Apart from `_follow_gallery`: it may take minutes."""
+    hopeless: set[str] = set()
+    while True:
+        await changed.wait()
+        changed.clear()
+        try:
+            model_id = services.vision.state.model_id
+            if model_id is not None:
+                await embed_missing(services, model_id, hopeless)
+        except (GalleryUnavailable, VisionUnavailable) as exc:
+            log.warning("gallery: %s", exc)
 
 
 async def _enrol_demo(services: Services) -> None:

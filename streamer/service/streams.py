@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from streamer.errors import LimitReached, MemberUnknown, PromptUnsupported, StreamUnknown
+from streamer.errors import LimitReached, PromptUnsupported, StreamUnknown
 from streamer.service.settings import Settings
 from streamer.service.sources import make_source
 from streamer.service.stream import Stream
@@ -146,12 +146,7 @@ class Streams:
         return Target(name, phrase, everybody=style == "only")
 
     async def _member_name(self, wanted: str) -> str:
-        members = await asyncio.to_thread(self._gallery.members)
-        for member in members:
-            if member.name.casefold() == wanted.strip().casefold():
-                return member.name
-        known = ", ".join(sorted(member.name for member in members)) or "nobody yet"
-        raise MemberUnknown(f"there is no member {wanted!r}; enrolled: {known}. Add photos under /api/members first")
+        return (await asyncio.to_thread(self._gallery.member, wanted)).name
 
 
 def check_style(style: str) -> Style:

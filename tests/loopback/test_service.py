@@ -97,7 +97,8 @@ async def test_a_style_that_hides_shows_nothing_while_vision_is_away(data_dir: P
             os.kill(pid, signal.SIGSTOP)
             try:
                 await until(lambda: stream.info()["vision"]["state"] == "stalled")
-                await asyncio.sleep(0.3)
+                before = viewer.frames
+                await shown(viewer, lambda v: v.frames > before + 5)
                 hidden = detail(await stream.snapshot())
                 stream.set_target(stream.target, "annotated")
                 before = viewer.frames
@@ -149,7 +150,7 @@ async def test_events_follow_the_contract(data_dir: Path) -> None:
 async def test_what_cannot_be_shown_is_refused_and_leaves_nothing(data_dir: Path) -> None:
     async with running(data_dir) as services:
         streams = services.streams
-        with pytest.raises(MemberUnknown, match="nobody yet"):
+        with pytest.raises(MemberUnknown, match="wonyoung"):
             await streams.create({"kind": "demo"}, member="wonyoung")
         with pytest.raises(PromptUnsupported, match="annotated"):
             await streams.create({"kind": "demo"}, style="sepia")
