@@ -63,8 +63,6 @@ class RtspSource(ThreadedSource):
         self._url = url
         self._max_size = max_size
         self.transport: Transport = transport
-        self.skipped = 0
-        """Packets that were not decoded because decoding lagged behind."""
 
     def describe(self) -> dict[str, object]:
         """Kind, address without its credentials, and transport."""
@@ -104,7 +102,7 @@ class RtspSource(ThreadedSource):
             if sent_at is not None and lateness.step(sent_at, captured_at):
                 skipping = True
             if skipping and packet.size and not packet.is_keyframe:
-                self.skipped += 1
+                self.dropped += 1
                 continue
             skipping = False
             for picture in reading.decode(packet):

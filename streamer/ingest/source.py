@@ -45,6 +45,8 @@ class Source(Protocol):
 
     kind: ClassVar[str]
     """`rtsp`, `file`, `demo` or `whip`."""
+    dropped: int
+    """Pictures thrown away inside the source because it could not keep up."""
 
     @property
     def state(self) -> SourceState:
@@ -96,6 +98,7 @@ class ThreadedSource:
     """Somebody may put the input right while we wait (a camera's password, say)."""
 
     def __init__(self, max_step_seconds: float | None = None) -> None:
+        self.dropped = 0
         self._stopping = threading.Event()
         self._timeline = Timeline(max_step_seconds)
         self._slot: LatestSlot[Frame] | None = None

@@ -273,7 +273,7 @@ class Stream:
                 "out": round(self._out_rate.rate(), 1),
             },
             "dropped": {
-                "source": self._frames.dropped,
+                "source": self._frames.dropped + self.source.dropped,
                 "vision": self._vision_drops,
                 "encoder": self._encoder.dropped,
                 "viewers": self._viewers.dropped,
