@@ -16,7 +16,8 @@ WAIT_SECONDS = 90.0
 
 
 def settled(page: Page) -> None:
-    """Streamlit ran the page to its end."""
+    """Streamlit ran the page to its end, also the run that a click just before has asked for."""
+    page.wait_for_timeout(300)  # the click's run begins a moment after the click
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
 
 
@@ -101,6 +102,12 @@ def choose(page: Page, label: str, option: str) -> None:
 
 
 def press(page: Page, name: str) -> None:
-    """Presses a button, a chip or a segment."""
+    """Presses a button."""
     page.get_by_role("button", name=name, exact=True).click()
+    settled(page)
+
+
+def pick(page: Page, name: str) -> None:
+    """Picks a chip or a segment."""
+    page.get_by_role("radio", name=name, exact=True).click()
     settled(page)

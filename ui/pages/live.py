@@ -78,7 +78,7 @@ def _chosen(streams: list[Json]) -> Json | None:
 
 def _stream_row(api: Service, streams: list[Json], info: Json) -> None:
     names = {stream["id"]: stream_name(stream) for stream in streams}
-    st.session_state["stream"] = info["id"]
+    _show("stream", info["id"])
     st.selectbox("Stream", list(names), format_func=names.__getitem__, key="stream", on_change=_choose)
     with st.container(horizontal=True):
         if st.button("New stream", icon=":material/add:"):
@@ -173,15 +173,15 @@ def _follow(api: Service, info: Json, members: list[str]) -> None:
     names = [EVERYBODY, *members]
     if member and member not in members:
         names.append(member)  # removed meanwhile, but the stream still asks for it
-    st.session_state["member"] = member or EVERYBODY
+    _show("member", member or EVERYBODY)
     st.selectbox(
         "Follow", names, format_func=lambda name: name or "everybody", key="member", on_change=_set_member, args=args
     )
     if not members:
         st.caption("Nobody is enrolled yet: add people on the Members page, then follow one by name.")
-    st.session_state["object"] = prompt or ""
+    _show("object", prompt or "")
     st.text_input("Object", placeholder=WHOLE, key="object", on_change=_set_object, args=args)
-    st.session_state["part"] = WHOLE if not prompt else (prompt if prompt in SUGGESTIONS else None)
+    _show("part", WHOLE if not prompt else (prompt if prompt in SUGGESTIONS else None))
     st.pills(
         "Suggestions",
         (WHOLE, *SUGGESTIONS),
@@ -191,7 +191,7 @@ def _follow(api: Service, info: Json, members: list[str]) -> None:
         label_visibility="collapsed",
         wrap=True,
     )
-    st.session_state["style"] = style
+    _show("style", style)
     st.pills(
         "Style",
         list(STYLES),
@@ -203,6 +203,15 @@ def _follow(api: Service, info: Json, members: list[str]) -> None:
         args=args,
     )
     st.caption(STYLES[style][1])
+
+
+def _show(key: str, value: str | None) -> None:
+    """Gives a widget the service's value, where it has another.
+
+    Only there: each value given travels to the browser, and one that arrives after the next click undoes that click.
+    """
+    if key not in st.session_state or st.session_state[key] != value:
+        st.session_state[key] = value
 
 
 def _set_member(api: Service, stream_id: str) -> None:
