@@ -22,7 +22,7 @@ from streamer.vision.models import ModelStore, Progress
 from streamer.vision.naming import Namer, Naming
 from streamer.vision.prompts import phrases
 from streamer.vision.smoothing import Smoother
-from streamer.vision.tracking import People, Person, clip_box, person_box
+from streamer.vision.tracking import People, Person, clip_box, overlap, person_box
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
@@ -43,6 +43,8 @@ COMPARED_A_LOOK = 8
 SETTLED_LOOKS = 6
 """Looks after which an unknown track is compared only now and then."""
 SETTLED_EVERY = 3
+SEEDS_A_FRAME = 2
+"""Tracks whose mask is sought from their face alone, on one frame."""
 HOPELESS = 3
 """Frames in a row without a mask after which a track is tried again only when its face is seen."""
 DOUBT_FAILURES = 3
@@ -163,7 +165,14 @@ class FrameProcessor:
         return self._chosen([person for person in self._people if person.failures < HOPELESS])
 
     def _chosen(self, people: list[Person]) -> list[Person]:
-        if self._still or self._target.everybody or self._target.member is None:
+        if self._still:
+            return people
+        seeded = [person for person in people if person.region is not None]
+        waiting = [person for person in people if person.region is None]
+        # A person takes several passes to find: a crowd after a cut is found over some frames, not in one long stall.
+        waiting.sort(key=lambda person: (not self._is_target(person), person.failures))
+        people = seeded + waiting[:SEEDS_A_FRAME]
+        if self._target.everybody or self._target.member is None:
             return people
         wanted = [person for person in people if self._is_target(person)]
         others = [person for person in people if not self._is_target(person)]
@@ -276,7 +285,7 @@ class FrameProcessor:
                     continue
                 self._namer.observe(person.id, embedding, quality, frame.pts_seconds)
             self._found(person, face, frame)
-            if person.region is None or not person.fresh:
+            if not _shows(person, face):
                 need.append(person)
         alive = {person.id for person in self._people}
         unmatched = [face for position, face in enumerate(faces) if _gone(matched.get(position), alive)]
@@ -394,6 +403,14 @@ class _Budget:
 
 def _gone(person: Person | None, alive: set[int]) -> bool:
     return person is None or person.id not in alive
+
+
+def _shows(person: Person, face: Face) -> bool:
+    """Whether the track's region is of this frame and of the person with this face."""
+    region = person.region
+    if region is None or not person.fresh:
+        return False
+    return region.face_xyxy is None or overlap(region.face_xyxy, face.box_xyxy) > 0.3
 
 
 def _union(regions: list[Region]) -> Region | None:

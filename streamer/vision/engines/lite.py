@@ -7,7 +7,6 @@ its square is centred on, so people who touch are told apart.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,27 +19,35 @@ import onnxruntime
 from streamer.errors import PromptUnsupported
 from streamer.tracks import Box
 from streamer.vision.engines.base import Instance, Picture, Region
-from streamer.vision.engines.parts import PartReader, canonical
+from streamer.vision.engines.body import (
+    FACE_COVERED,
+    GRID,
+    MAX_GROWTH,
+    VIEWS,
+    Body,
+    Square,
+    View,
+    agrees,
+    anchor,
+    body_square,
+    carried_face,
+    continues,
+    covered,
+    crop,
+    face_square,
+    square_box,
+    tensor,
+)
+from streamer.vision.engines.parts import PartReader, canonical, nearer_to
 from streamer.vision.faces import check_device, providers_of, session_options
+from streamer.vision.tracking import overlap as face_overlap
+from streamer.vision.tracking import size_ratio
 
-GRID = 256
-"""Pixels a side of the network's input and of its mask."""
-PRESENCE = 0.5
-"""Below this there is no person in the square."""
-SEED_DROP, SEED_SIDE = 2.2, 7.0
-"""Face heights from the face's centre down to the square's, and the square's side (measured; see README)."""
-SIDE_PER_RADIUS = 2.5
-"""The square's side over the distance from the hip centre (landmark 33) to the body circle's rim (34)."""
-MAX_JUMP = 0.5
-"""Square sides that the centre moves between two frames at most: more is another person."""
-MAX_GROWTH = 1.6
-"""Ratio between two frames' sides at most."""
-HEAD = slice(0, 11)
-"""Landmarks of nose, eyes, ears and mouth."""
-FACE_COVERED = 0.5
-"""Share of the inner face that a person's mask must hold, else it is somebody else's."""
-REGION_CONFIDENT = 8.0
-"""Logits are clipped here: beyond it they say the same."""
+SEED_PRESENCE, FOLLOW_PRESENCE = 0.5, 0.3
+"""Below this there is no person in the square: of a new one, of one that is followed."""
+FOREIGN_LOGIT = -4.0
+SPILL = 0.3
+"""Share of another track's inner face that a mask may hold before it counts as spilt onto them."""
 PERSON_CONCEPT = "person"
 
 
@@ -68,32 +75,6 @@ class LiteModels:
         return cls(*(session(file) for file in cls.FILES))
 
 
-@dataclass(slots=True)
-class Body:
-    """One followed person."""
-
-    centre: tuple[float, float]
-    """Pixels: of the next square."""
-    side: float
-    """Pixels."""
-    face: Box
-    """Newest face: found by the detector, then moved along by the landmarks."""
-    fresh: bool = True
-    """Just seeded: its square comes from a face, so the first look takes two passes."""
-    presence: float = 0.0
-    logits: np.ndarray | None = None
-    """(GRID, GRID) float32 of the newest pass."""
-    square: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """x0, y0, side of the newest pass."""
-    landmarks: np.ndarray | None = None
-    """(39, 3) float32: x, y in pixels of the frame, visibility 0..1."""
-    face_offset: tuple[float, float, float] | None = None
-    """Detected face centre relative to the head's landmarks, and its height, in square sides."""
-    face_aspect: float = 0.75
-    """Width over height of the detected face."""
-    misses: int = 0
-
-
 class LiteEngine:
     """`MaskEngine` on BlazePose. State per track: one square, one mask on a 256 x 256 grid."""
 
@@ -119,7 +100,7 @@ class LiteEngine:
         bgr = self._bgr
         height, width = bgr.shape[:2]
         small = cv2.resize(bgr, (GRID, GRID), interpolation=cv2.INTER_AREA)
-        (scores,) = self._models.people.run(None, {self._models.people.get_inputs()[0].name: _tensor(small)})
+        (scores,) = self._models.people.run(None, {self._models.people.get_inputs()[0].name: tensor(small)})
         mask = cv2.resize(scores.reshape(GRID, GRID), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
         ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not ys.size:
@@ -142,17 +123,13 @@ class LiteEngine:
                 return
             face_xyxy = _face_of_person(box)
         body = self._bodies.get(track_id)
-        if body is not None and not body.fresh and body.misses == 0 and self._agrees(body, face_xyxy):
-            self._anchor(body, face_xyxy)
-            return
-        x0, y0, x1, y1 = face_xyxy
-        height = y1 - y0
-        self._bodies[track_id] = Body(
-            ((x0 + x1) / 2, (y0 + y1) / 2 + SEED_DROP * height),
-            SEED_SIDE * height,
-            face_xyxy,
-            face_aspect=(x1 - x0) / max(height, 1e-6),
-        )
+        view = None if body is None or body.spilt else body.view
+        if body is not None and view is not None and agrees(view, face_xyxy):
+            grown = size_ratio(body.face, face_xyxy)
+            anchor(body, view, face_xyxy)
+            if grown < MAX_GROWTH:
+                return
+        self._bodies[track_id] = Body(face_xyxy)
 
     def propagate(self, due: Collection[int]) -> dict[int, Region]:
         """See `MaskEngine`."""
@@ -161,24 +138,27 @@ class LiteEngine:
             body = self._bodies.get(track_id)
             if body is None:
                 continue
-            region = self._follow(body)
-            if region is None:
+            view = self._seed(track_id, body) if body.view is None else self._follow(body)
+            if view is not None:
+                view = self._contained(track_id, body, view)
+            if view is None:
                 body.misses += 1
-            else:
-                body.misses = 0
-                regions[track_id] = region
+                # What is carried along without being seen is a guess: start again from the last face.
+                body.view = None
+                continue
+            body.view, body.misses = view, 0
+            regions[track_id] = Region(square_box(view.square), view.logits, view.presence, body.face)
         return regions
 
     def part(self, track_id: int, phrase: str) -> Region | None:
         """See `MaskEngine`; phrases: `parts.PARTS` and their synonyms."""
         part = canonical(phrase)
         body = self._bodies.get(track_id)
-        if body is None or body.logits is None or body.landmarks is None or body.misses:
+        view = None if body is None else body.view
+        if body is None or view is None:
             return None
-        logits = self._parts.read(part, self._bgr, body.square, body.logits, body.landmarks, body.face)
-        if logits is None:
-            return None
-        return Region(_square_box(body.square), logits, body.presence)
+        logits = self._parts.read(part, self._bgr, view.square, view.logits, view.landmarks, body.face)
+        return None if logits is None else Region(square_box(view.square), logits, view.presence, body.face)
 
     def check_phrase(self, phrase: str) -> None:
         """See `MaskEngine`."""
@@ -202,142 +182,98 @@ class LiteEngine:
         assert self._picture is not None, "encode comes first"
         return self._picture.bgr
 
-    def _follow(self, body: Body) -> Region | None:
-        """One pass (two for a fresh body) and the person's region, or None where nobody convincing is there."""
-        seeded = body.fresh
-        if seeded:
-            # The square from the face is a guess at the body; the first pass only finds the true one.
-            if not self._pass(body, seeded=True):
-                return None
-            body.fresh = False
-        if not self._pass(body, seeded=seeded):
-            return None
-        if seeded:
-            if not self._agrees(body, body.face):
-                body.fresh = True
-                return None
-            self._anchor(body, body.face)
-        else:
-            body.face = self._carried_face(body)
-        assert body.logits is not None
-        if _covered(body.logits, body.square, body.face, self._bgr.shape[:2]) < FACE_COVERED:
-            return None
-        return Region(_square_box(body.square), body.logits, body.presence, body.face)
+    def _seed(self, track_id: int, body: Body) -> View | None:
+        """Find the person of a face: the widest view that is surely theirs, or None."""
+        others = [other.face for other_id, other in self._bodies.items() if other_id != track_id]
+        second_best: tuple[int, View] | None = None
+        for level in range(len(VIEWS)):
+            view = self._look(face_square(body.face, level), SEED_PRESENCE)
+            if view is None or not self._is_of(view, body.face):
+                continue
+            if level == 0:
+                # The square from the face is a guess at the body; its landmarks know better.
+                closer = self._look(body_square(view), SEED_PRESENCE)
+                if closer is not None and self._is_of(closer, body.face):
+                    view = closer
+            if any(self._covered(view, other) > SPILL for other in others):
+                second_best = second_best or (level, view)
+                continue
+            return self._settle(body, level, view)
+        return None if second_best is None else self._settle(body, *second_best)
 
-    def _pass(self, body: Body, seeded: bool) -> bool:
-        """Run the network on the body's square and move the square on. False: nobody there, or a jump."""
-        (x, y), side = body.centre, body.side
-        square = (x - side / 2, y - side / 2, side)
-        crop = _crop(self._bgr, square)
+    def _settle(self, body: Body, level: int, view: View) -> View:
+        body.level = level
+        anchor(body, view, body.face)
+        return view
+
+    def _follow(self, body: Body) -> View | None:
+        """The person in the square that their own landmarks ask for; a tighter look where that fails."""
+        before = body.view
+        assert before is not None
+        square = body_square(before) if body.level == 0 else face_square(body.face, body.level)
+        view = self._look(square, FOLLOW_PRESENCE)
+        if view is None or not continues(before, view):
+            return self._rescue(body)
+        face = carried_face(body, view)
+        if self._covered(view, face) < FACE_COVERED:
+            return self._rescue(body)
+        body.face = face
+        return view
+
+    def _rescue(self, body: Body) -> View | None:
+        """One more look, at the tightest view that still shows the trunk, where the face was last."""
+        level = 2
+        view = self._look(face_square(body.face, level), SEED_PRESENCE)
+        if view is None or not self._is_of(view, body.face):
+            return None
+        return self._settle(body, level, view)
+
+    def _contained(self, track_id: int, body: Body, view: View) -> View | None:
+        """`view` without what lies on the people of other tracks, where it has spilt onto a face of theirs.
+
+        None where little is left: the mask was somebody else's.
+        """
+        logits, body.spilt = view.logits, False
+        before = np.count_nonzero(logits > 0)
+        for other_id, other in self._bodies.items():
+            if other_id == track_id or face_overlap(other.face, body.face) > FACE_COVERED:
+                continue
+            if self._covered(view, other.face) > SPILL:
+                foreign = nearer_to(other.face, view.landmarks, body.face, view.square, GRID)
+                logits = np.where(foreign, np.minimum(logits, np.float32(FOREIGN_LOGIT)), logits)
+                body.spilt = True
+        if not body.spilt:
+            return view
+        if np.count_nonzero(logits > 0) < 0.3 * before:
+            return None
+        cut = View(view.square, view.presence, view.landmarks, logits)
+        return cut if self._covered(cut, body.face) >= FACE_COVERED else None
+
+    def _look(self, square: Square, presence: float) -> View | None:
+        """Run the network on `square`; None: nobody there."""
+        x0, y0, side = square
+        height, width = self._bgr.shape[:2]
+        if not 8 <= side <= 16 * max(height, width):
+            return None
+        picture = crop(self._bgr, square)
         outputs = self._models.pose.run(
-            ["landmarks", "presence", "segmentation"], {self._models.pose.get_inputs()[0].name: _tensor(crop)}
+            ["landmarks", "presence", "segmentation"], {self._models.pose.get_inputs()[0].name: tensor(picture)}
         )
-        presence = float(outputs[1].ravel()[0])
-        if presence < PRESENCE:
-            body.presence = presence
-            return False
+        seen = float(outputs[1].ravel()[0])
+        if seen < presence:
+            return None
         points = outputs[0].reshape(39, 5)
         landmarks = np.empty((39, 3), np.float32)
-        landmarks[:, :2] = points[:, :2] * (side / GRID) + np.asarray(square[:2], np.float32)
+        landmarks[:, :2] = points[:, :2] * (side / GRID) + np.array([x0, y0], np.float32)
         landmarks[:, 2] = 1 / (1 + np.exp(-np.clip(points[:, 3], -20, 20)))
-        centre = (float(landmarks[33, 0]), float(landmarks[33, 1]))
-        radius = math.dist(landmarks[33, :2], landmarks[34, :2])
-        grown = SIDE_PER_RADIUS * radius
-        if not seeded:
-            moved = math.dist(centre, body.centre) / side
-            if moved > MAX_JUMP or not 1 / MAX_GROWTH < grown / side < MAX_GROWTH:
-                return False
-        height, width = self._bgr.shape[:2]
-        if grown < 16 or grown > 12 * max(height, width):
-            return False
-        body.presence, body.landmarks, body.square = presence, landmarks, square
-        body.logits = np.clip(outputs[2].reshape(GRID, GRID), -REGION_CONFIDENT, REGION_CONFIDENT)
-        body.centre, body.side = centre, grown
-        return True
+        return View(square, seen, landmarks, outputs[2].reshape(GRID, GRID))
 
-    def _agrees(self, body: Body, face: Box) -> bool:
-        """Whether the body's own head lies on `face`."""
-        if body.landmarks is None or body.logits is None:
-            return False
-        head = body.landmarks[HEAD, :2].mean(axis=0)
-        x0, y0, x1, y1 = face
-        height = y1 - y0
-        away = math.dist(head, ((x0 + x1) / 2, (y0 + y1) / 2)) / height
-        carried = body.face[3] - body.face[1]
-        return away < 0.6 and 0.6 < carried / height < 1.7
+    def _is_of(self, view: View, face: Box) -> bool:
+        """Whether the person in `view` is the one with `face`."""
+        return agrees(view, face) and self._covered(view, face) >= FACE_COVERED
 
-    def _anchor(self, body: Body, face: Box) -> None:
-        """Remember where the detected face lies relative to the landmarks."""
-        assert body.landmarks is not None
-        head = body.landmarks[HEAD, :2].mean(axis=0)
-        x0, y0, x1, y1 = face
-        side = body.square[2]
-        body.face = face
-        body.face_aspect = (x1 - x0) / max(y1 - y0, 1e-6)
-        body.face_offset = (
-            ((x0 + x1) / 2 - float(head[0])) / side,
-            ((y0 + y1) / 2 - float(head[1])) / side,
-            (y1 - y0) / side,
-        )
-
-    def _carried_face(self, body: Body) -> Box:
-        if body.face_offset is None or body.landmarks is None:
-            return body.face
-        head = body.landmarks[HEAD, :2].mean(axis=0)
-        side = body.square[2]
-        x, y = float(head[0]) + body.face_offset[0] * side, float(head[1]) + body.face_offset[1] * side
-        height = body.face_offset[2] * side
-        width = height * body.face_aspect
-        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-
-
-def _tensor(bgr: np.ndarray) -> np.ndarray:
-    """(1, 3, H, W) float32 RGB 0..1 of an (H, W, 3) uint8 BGR picture."""
-    blob: np.ndarray = cv2.dnn.blobFromImage(bgr, 1 / 255, swapRB=True)
-    return blob
-
-
-def _crop(bgr: np.ndarray, square: tuple[float, float, float]) -> np.ndarray:
-    """(GRID, GRID, 3) uint8: `square` (x0, y0, side) of the picture; black beyond its edges."""
-    x0, y0, side = square
-    scale = GRID / side
-    height, width = bgr.shape[:2]
-    # Shrinking by sampling alone aliases: average first where the square is much larger than the grid.
-    if scale < 0.5:
-        left, top = max(int(x0), 0), max(int(y0), 0)
-        right, bottom = min(math.ceil(x0 + side), width), min(math.ceil(y0 + side), height)
-        if right - left < 2 or bottom - top < 2:
-            return np.zeros((GRID, GRID, 3), np.uint8)
-        part = bgr[top:bottom, left:right]
-        size = (max(round(part.shape[1] * scale * 1.4), 1), max(round(part.shape[0] * scale * 1.4), 1))
-        small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        fx, fy = (right - left) / size[0], (bottom - top) / size[1]
-        matrix = np.array([[scale * fx, 0, scale * (left - x0)], [0, scale * fy, scale * (top - y0)]])
-        shrunk: np.ndarray = cv2.warpAffine(small, matrix, (GRID, GRID))
-        return shrunk
-    matrix = np.array([[scale, 0, -scale * x0], [0, scale, -scale * y0]])
-    crop: np.ndarray = cv2.warpAffine(bgr, matrix, (GRID, GRID))
-    return crop
-
-
-def _square_box(square: tuple[float, float, float]) -> Box:
-    x0, y0, side = square
-    return x0, y0, x0 + side, y0 + side
-
-
-def _covered(logits: np.ndarray, square: tuple[float, float, float], face: Box, shape: tuple[int, int]) -> float:
-    """Share of the inner face (its middle, inside the frame) that the mask holds."""
-    x0, y0, x1, y1 = face
-    inset_x, inset_y = 0.25 * (x1 - x0), 0.25 * (y1 - y0)
-    x0, x1 = max(x0 + inset_x, 0.0), min(x1 - inset_x, float(shape[1]))
-    y0, y1 = max(y0 + inset_y, 0.0), min(y1 - inset_y, float(shape[0]))
-    if x1 <= x0 or y1 <= y0:
-        return 0.0
-    scale = GRID / square[2]
-    columns = slice(max(int((x0 - square[0]) * scale), 0), max(math.ceil((x1 - square[0]) * scale), 0))
-    rows = slice(max(int((y0 - square[1]) * scale), 0), max(math.ceil((y1 - square[1]) * scale), 0))
-    inner = logits[rows, columns]
-    return float((inner > 0).mean()) if inner.size else 0.0
+    def _covered(self, view: View, face: Box) -> float:
+        return covered(view.logits, view.square, face, self._bgr.shape[:2])
 
 
 def _face_of_person(box: Box) -> Box:
