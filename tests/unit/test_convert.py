@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from fractions import Fraction
 from pathlib import Path
 
@@ -127,3 +128,15 @@ def test_the_scaler_follows_a_change_of_size() -> None:
         i420 = to_i420(flat(size, "yuv420p", (90, 100, 110)), (640, 360))
         assert i420.shape == (540, 640)
         assert [int(plane[3, 3]) for plane in planes(i420)] == [90, 100, 110]
+
+
+def test_frames_are_freed_at_once_and_not_by_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(8):
+            to_i420(av.VideoFrame.from_ndarray(media.texture(320, 180), format="yuv420p"), HD)
+        garbage = gc.collect()
+    finally:
+        gc.enable()
+    assert garbage == 0
