@@ -65,7 +65,14 @@ def thumbnail(i420: np.ndarray) -> Thumbnail:
 
 
 def correlation(a: Thumbnail, b: Thumbnail) -> float:
-    """-1..1: the best normalised cross-correlation of `a` with the middle of `b` over shifts up to `SHIFT`."""
+    """-1..1: the best normalised cross-correlation over shifts up to `SHIFT`, the worse of both directions.
+
+    A part of one picture may happen to resemble another picture; that both do is no accident.
+    """
+    return min(_search(a, b), _search(b, a))
+
+
+def _search(a: Thumbnail, b: Thumbnail) -> float:
     middle = b.luma[SHIFT : HEIGHT - SHIFT, SHIFT : WIDTH - SHIFT]
     if middle.std() < 1.0 or a.deviation < 1.0:
         return 0.0
@@ -159,6 +166,8 @@ class CutDetector:
 
 def other_shot(a: Thumbnail, b: Thumbnail) -> bool:
     """Whether two frames show different shots."""
+    if max(a.deviation, b.deviation) < FEATURELESS:
+        return False
     structure = correlation(a, b)
     if structure >= SAME_SHOT:
         return False
