@@ -22,7 +22,7 @@ _CSS = """
 .sr-strip .more { font-size: .75rem; opacity: .65; }
 .sr-people { width: 100%; border-collapse: collapse; font-size: .875rem; margin: 0; }
 .sr-people th { text-align: left; font-weight: 500; font-size: .75rem; opacity: .65; padding: .25rem .75rem .25rem 0; }
-.sr-people td { overflow-wrap: anywhere; vertical-align: top; padding: .375rem .75rem .375rem 0;
+.sr-people td { overflow-wrap: break-word; vertical-align: top; padding: .375rem .75rem .375rem 0;
   font-variant-numeric: tabular-nums; border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); }
 .sr-people tr > * { border-left: 0 !important; border-right: 0 !important; }
 .sr-people .refused td:nth-child(2) { color: #e5484d; }

@@ -24,10 +24,11 @@ from skimage import data as photos
 from streamer.vision.models import ModelStore
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install -e '.[dev]'")
 
+_FAILED = pytest.StashKey[bool]()
 TOKEN = "a-token-of-the-browser-tests"
 START_SECONDS = 180.0
 CHROMIUM_FLAGS = [
@@ -77,15 +78,15 @@ def astronaut(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def webcam_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the fake webcam sees: the astronaut, 1280x720 at 30 fps, drifting a little to and fro."""
+    """What the fake webcam sees: the astronaut, 1280x720 at 30 fps, keeping still, so that pictures can be compared."""
     path = tmp_path_factory.mktemp("webcam") / "webcam.y4m"
     portrait = Image.fromarray(photos.astronaut()).resize((720, 720), Image.Resampling.LANCZOS)
     with path.open("wb") as film:
         film.write(b"YUV4MPEG2 W1280 H720 F30:1 Ip A1:1 C420jpeg\n")
-        for number in range(30):
-            picture = Image.new("RGB", (1280, 720), (70, 80, 95))
-            picture.paste(portrait, (280 + 2 * abs(number - 15), 0))
-            luma, blue, red = (np.asarray(plane) for plane in picture.convert("YCbCr").split())
+        picture = Image.new("RGB", (1280, 720), (70, 80, 95))
+        picture.paste(portrait, (280, 0))
+        luma, blue, red = (np.asarray(plane) for plane in picture.convert("YCbCr").split())
+        for _ in range(2):
             film.write(b"FRAME\n" + luma.tobytes() + blue[::2, ::2].tobytes() + red[::2, ::2].tobytes())
     return path
 
@@ -179,18 +180,34 @@ def browser(chromium_path: str, webcam_film: Path) -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A fresh tab; whatever it complained about on its console fails the test."""
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A fresh tab; whatever it complained about on its console fails the test. A failing test leaves a picture."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: complaints.append(message.text) if _is_complaint(message) else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.set_default_timeout(30_000)
     yield page
+    if request.node.stash.get(_FAILED, False):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"failed-{request.node.name}.png")
     context.close()
     assert complaints == []
+
+
+def _is_complaint(message: ConsoleMessage) -> bool:
+    """An error, but not that of ending a session whose stream was ended a moment before."""
+    of_a_session = any(way in message.location.get("url", "") for way in ("/whep/", "/whip/"))
+    return message.type == "error" and not (of_a_session and "404" in message.text)
 
 
 @pytest.fixture(scope="package")

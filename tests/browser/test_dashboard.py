@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MEMBER = "eileen"
 """Whom the demo enrols and follows; also the person whom the fake webcam shows."""
+ANNOTATED, CLEAN = 3.0, 1.5
+"""Mean differences of a 64x36 picture to the clean one, 0..255: a tinted person makes 5 and more, encoding under 1."""
 
 
 def test_the_demo_plays_annotated(page: Page, dashboard: Dashboard, screenshots: Path) -> None:
@@ -83,44 +85,6 @@ def _stream_has(page: Page, dashboard: Dashboard, key: str, value: str | None) -
     settled(page)
 
 
-def test_the_webcam_comes_back_annotated(page: Page, dashboard: Dashboard, screenshots: Path) -> None:
-    page.goto(dashboard.url)
-    settled(page)
-    press(page, "New stream")
-    pick(page, "Webcam")
-    press(page, "Start")
-    page.locator('.publisher[data-state="live"]').wait_for()
-    playing(page)
-    until(lambda: "1280×720" in player(page).locator(".facts").inner_text(), "the camera's own size")
-    until(lambda: MEMBER in people(page), f"{MEMBER} before the webcam")
-    pick(page, "Overlay")
-    tinted = _steady_picture(page)
-    page.screenshot(path=screenshots / "webcam.png")
-    pick(page, "None")
-    clean = _steady_picture(page)
-    pick(page, "Overlay")
-    again = _steady_picture(page)
-    assert difference(tinted, clean) > 2 * difference(tinted, again)
-    page.get_by_role("button", name="Stop sharing").click()
-    stream_id = page.url.partition("stream=")[2]
-    until(
-        lambda: dashboard.api.get(f"/api/streams/{stream_id}").json()["source"]["state"]["phase"] != "live",
-        "the service to notice that the camera stopped",
-    )
-    press(page, "Stop stream")
-    until(lambda: dashboard.api.get(f"/api/streams/{stream_id}").status_code == 404, "the stream to end")
-
-
-def _steady_picture(page: Page) -> list[int]:
-    """The mean of some pictures: the fake camera moves a little."""
-    page.wait_for_timeout(1500)
-    shots = []
-    for _ in range(8):
-        shots.append(picture(page))
-        page.wait_for_timeout(250)
-    return [round(sum(values) / len(values)) for values in zip(*shots, strict=True)]
-
-
 def test_an_enrolled_person_is_named(page: Page, dashboard: Dashboard, astronaut: Path, screenshots: Path) -> None:
     page.goto(dashboard.url)
     settled(page)
@@ -171,3 +135,34 @@ def test_a_recording_plays_and_is_deleted(page: Page, dashboard: Dashboard, scre
     press(page, "Delete")
     press(page, "Delete for good")
     until(lambda: len(dashboard.api.get("/api/recordings").json()) == before - 1, "the recording to be deleted")
+
+
+def test_the_webcam_comes_back_annotated(page: Page, dashboard: Dashboard, screenshots: Path) -> None:
+    # Last: it ends the demo's stream. The person has another name if the enrolment was tested before.
+    who = "collins" if "collins" in _members(dashboard) else MEMBER
+    page.goto(dashboard.url)
+    playing(page)
+    press(page, "Stop stream")  # two cores cannot follow people in two streams
+    page.get_by_text("Nothing is playing").wait_for()
+    pick(page, "Webcam")
+    press(page, "Start")
+    page.locator('.publisher[data-state="live"]').wait_for()
+    playing(page)
+    until(lambda: "1280×720" in player(page).locator(".facts").inner_text(), "the camera's own size")
+    until(lambda: who in people(page), f"{who} before the webcam")
+    pick(page, "None")
+    page.wait_for_timeout(2000)
+    clean = picture(page)
+    pick(page, "Annotated")
+    until(lambda: difference(picture(page), clean) > ANNOTATED, "the person tinted in the picture")
+    page.screenshot(path=screenshots / "webcam.png")
+    pick(page, "None")
+    until(lambda: difference(picture(page), clean) < CLEAN, "the clean picture again")
+    page.get_by_role("button", name="Stop sharing").click()
+    stream_id = page.url.partition("stream=")[2]
+    until(
+        lambda: dashboard.api.get(f"/api/streams/{stream_id}").json()["source"]["state"]["phase"] != "live",
+        "the service to notice that the camera stopped",
+    )
+    press(page, "Stop stream")
+    until(lambda: dashboard.api.get(f"/api/streams/{stream_id}").status_code == 404, "the stream to end")
