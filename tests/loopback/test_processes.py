@@ -223,20 +223,20 @@ def test_a_child_ends_with_its_own_children_and_closing_twice_is_fine() -> None:
     assert all_gone(below)
 
 
-def test_doctor_is_content_with_this_machine(data_dir: Path, tmp_path: Path) -> None:
+def test_doctor_is_content_with_this_machine_and_leaves_the_home_folder_alone(data_dir: Path, tmp_path: Path) -> None:
+    """It loads a model, so this also shows that the runtime keeps no device id and no usage records."""
     config = tmp_path / "c.yaml"
     config.write_text("service: {port: 0, dashboard_port: 0}\n")
-    command = [
-        sys.executable,
-        "-m",
-        "streamer",
-        "doctor",
-        "--json",
-        "--config",
-        str(config),
-        "--data-dir",
-        str(data_dir),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=READY_SECONDS, check=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", "doctor", "--json", "--config", str(config), "--data-dir", str(data_dir)],
+        capture_output=True,
+        text=True,
+        timeout=READY_SECONDS,
+        check=False,
+        env={**os.environ, "HOME": str(home)},
+    )
     failed = [check for check in json.loads(done.stdout) if check["level"] == "fail"]
     assert done.returncode == 0, failed
+    assert list(home.iterdir()) == []
