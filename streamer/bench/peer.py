@@ -46,6 +46,19 @@ async def negotiate(peer: RTCPeerConnection, url: str) -> str:
     return str(httpx.URL(url).join(response.headers["Location"]))
 
 
+async def first_stream(base: str) -> str:
+    """The WHEP endpoint of a service's first stream; waits until there is a service and a stream."""
+    async with httpx.AsyncClient(timeout=2.0, trust_env=False, headers=authorization()) as client:
+        while True:
+            try:
+                streams = (await client.get(f"{base}/api/streams")).json()
+                if streams:
+                    return f"{base}/api/streams/{streams[0]['id']}/whep"
+            except (httpx.HTTPError, ValueError):
+                pass  # not up yet
+            await asyncio.sleep(0.05)
+
+
 async def leave(peer: RTCPeerConnection, session_url: str) -> None:
     """End the session at the service and close the connection."""
     try:

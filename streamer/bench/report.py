@@ -25,7 +25,9 @@ def print_table(report: dict[str, Any]) -> None:
             table.add_row(f"[bold]{name}", "", "")
             for what, value, goal in rows(report[name]):
                 table.add_row(f"  {what}", value, goal)
-    Console().print(table)
+    console = Console()
+    # In a pipe there is no width to keep to, and rich would take 80 columns and break lines.
+    console.print(table, width=None if console.is_terminal else 110)
 
 
 def _none(part: dict[str, Any]) -> Iterator[Row]:

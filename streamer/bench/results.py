@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PACKAGES = ("identity-aware-streamer", "aiortc", "av", "numpy", "opencv-python", "onnxruntime", "insightface")
+from streamer import __version__
+
+PACKAGES = ("aiortc", "av", "numpy", "opencv-python", "onnxruntime", "insightface")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": sys.version.split()[0],
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {"streamer": __version__, **{name: _version(name) for name in PACKAGES}},
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 

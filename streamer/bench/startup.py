@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import socket
 import time
 from contextlib import ExitStack
 from typing import Any
-from urllib.request import ProxyHandler, Request, build_opener
 
 from streamer.bench.live import Bench
 from streamer.bench.rig import Viewer, wait_for
@@ -27,10 +24,7 @@ def startup(bench: Bench) -> dict[str, Any]:
     began = time.monotonic()
     with ExitStack() as stack:
         command = stack.enter_context(Child("up", "streamer", options))
-        base = f"http://127.0.0.1:{port}"
-        stream = wait_for(lambda: _first_stream(base), UP_SECONDS, "a stream of `streamer up`", command.check)
-        stream_at = time.monotonic()
-        viewer = stack.enter_context(Viewer(f"{base}/api/streams/{stream}/whep", bench.folder, 1, annotation=True))
+        viewer = stack.enter_context(Viewer(f"http://127.0.0.1:{port}", bench.folder, 1, annotation=True))
 
         def check() -> None:
             command.check()
@@ -38,6 +32,7 @@ def startup(bench: Bench) -> dict[str, Any]:
 
         annotated_at = wait_for(viewer.annotated_at, UP_SECONDS, "an annotated picture", check)
         page_at = wait_for(lambda: command.line_with("playing on ") and time.monotonic(), UP_SECONDS, "the page", check)
+        stream_at = float(viewer.child.line_with("stream ") or "nan")
         sight = viewer.sight()
     return {
         "stream_seconds": stream_at - began,
@@ -45,16 +40,6 @@ def startup(bench: Bench) -> dict[str, Any]:
         "first_annotated_picture_seconds": annotated_at - began,
         "dashboard_seconds": page_at - began,
     }
-
-
-def _first_stream(base: str) -> str | None:
-    from streamer.bench.peer import authorization
-
-    request = Request(f"{base}/api/streams", headers=authorization())
-    with contextlib.suppress(OSError, ValueError), build_opener(ProxyHandler({})).open(request, timeout=2) as response:
-        streams = json.load(response)
-        return str(streams[0]["id"]) if streams else None
-    return None
 
 
 def _free_ports(count: int) -> list[int]:

@@ -88,8 +88,10 @@ async def _watch(track: MediaStreamTrack, notes: Notes, annotation: bool) -> Non
             notes.look_for_annotation(frame)
 
 
-async def _view(url: str, out: Path, clip: Path | None, annotation: bool) -> None:
+async def _view(place: str, out: Path, clip: Path | None, annotation: bool) -> None:
     stop = peer.stop_event()
+    url = place if "/api/" in place else await peer.first_stream(place)
+    print(f"stream {time.monotonic()}", flush=True)
     connection = peer.connection()
     transceiver = connection.addTransceiver("video", direction="recvonly")
     complete_on_marker(transceiver.receiver)
@@ -108,7 +110,9 @@ async def _view(url: str, out: Path, clip: Path | None, annotation: bool) -> Non
 def main() -> None:
     """Watch until SIGTERM or the stream's end, then write the report."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--url", required=True)
+    parser.add_argument(
+        "--url", required=True, help="WHEP endpoint; a service's address: its first stream, once it is there"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clip", type=Path, help="compare with this clip")
     parser.add_argument("--annotation", action="store_true", help="say when the first annotated picture is there")
