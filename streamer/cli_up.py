@@ -243,7 +243,9 @@ def _streamlit_args(script: Path, port: int) -> list[str]:
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
-        "theme.primaryColor": "#3d8bfd",
+        # Set for both, not at the top: that would make one theme of its own and ignore the system's choice of dark.
+        "theme.light.primaryColor": "#3d8bfd",
+        "theme.dark.primaryColor": "#3d8bfd",
     }
     return ["run", str(script), *(f"--{key}={value}" for key, value in flags.items())]
 

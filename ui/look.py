@@ -9,7 +9,7 @@ import streamlit as st
 
 _CSS = """
 <style>
-.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 2rem; max-width: 1800px; }
+.stMainBlockContainer { padding: 4.5rem clamp(1rem, 4vw, 5rem) 2rem; max-width: 1800px; }
 .sr-line { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem 1.25rem; font-size: .875rem; }
 .sr-line span.sr-state { display: inline-flex; align-items: center; gap: .5rem; }
 .sr-dot { width: .5rem; height: .5rem; border-radius: 50%; background: #8a94a0; flex: none; }
@@ -21,19 +21,19 @@ _CSS = """
 .sr-strip .unit { font-size: .8125rem; font-weight: 400; opacity: .65; margin-left: .2rem; }
 .sr-strip .more { font-size: .75rem; opacity: .65; }
 .sr-people { width: 100%; border-collapse: collapse; font-size: .875rem; margin: 0; }
-.sr-people th { text-align: left; font-weight: 500; font-size: .75rem; opacity: .65; padding: .25rem .75rem .25rem 0; }
-.sr-people td { overflow-wrap: break-word; vertical-align: top; padding: .375rem .75rem .375rem 0;
+.sr-people th { text-align: left; font-weight: 500; font-size: .75rem; opacity: .65; padding: .25rem .5rem .25rem 0; }
+.sr-people td { overflow-wrap: break-word; vertical-align: top; padding: .375rem .5rem .375rem 0;
   font-variant-numeric: tabular-nums; border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); }
 .sr-people tr > * { border-left: 0 !important; border-right: 0 !important; }
 .sr-people .refused td:nth-child(2) { color: #e5484d; }
 .sr-people .unknown { opacity: .6; }
 .sr-level { white-space: nowrap; }
-.sr-bar { display: inline-block; vertical-align: middle; width: 3rem; height: .375rem; margin-right: .5rem;
+.sr-bar { display: inline-block; vertical-align: middle; width: 2.5rem; height: .375rem; margin-right: .5rem;
   border-radius: 1rem; overflow: hidden; background: color-mix(in srgb, currentColor 14%, transparent); }
 .sr-bar i { display: block; height: 100%; background: #2fbf71; }
 .sr-title { font-size: .8125rem; font-weight: 600; margin-bottom: .25rem; }
 .sr-empty { font-size: .875rem; opacity: .65; }
-.sr-legend { display: inline-flex; align-items: center; gap: .375rem; margin-left: 1rem; font-weight: 400;
+.sr-legend { display: inline-flex; align-items: center; gap: .375rem; margin-left: .75rem; font-weight: 400;
   opacity: .75; }
 .sr-p50 { width: .75rem; height: .375rem; border-radius: 2px; background: #3d8bfd; }
 .sr-p95 { width: 3px; height: .75rem; margin-left: .5rem; background: #f0883e; }

@@ -39,6 +39,7 @@ def test_the_demo_plays_annotated(page: Page, dashboard: Dashboard, screenshots:
     until(lambda: frame_rate(page) >= 10, "10 frames a second in the player")
     facts = player(page).locator(".facts").inner_text()
     assert facts.startswith("960×540 · ")
+    until(lambda: MEMBER in people(page), f"{MEMBER} back in the picture")
     page.screenshot(path=screenshots / "live.png")
 
 
@@ -150,6 +151,8 @@ def test_the_webcam_comes_back_annotated(page: Page, dashboard: Dashboard, scree
     playing(page)
     until(lambda: "1280×720" in player(page).locator(".facts").inner_text(), "the camera's own size")
     until(lambda: who in people(page), f"{who} before the webcam")
+    after = connections(page)
+    assert (after["peerConnections"], after["cleanups"]) == (2, 0), "one connection a stream, in one player"
     pick(page, "None")
     page.wait_for_timeout(2000)
     clean = picture(page)

@@ -91,7 +91,7 @@ def test_sources_with_an_address(
     service: standin.StandIn, kind: str, field: str, value: str, source: dict[str, object]
 ) -> None:
     at = page("live")
-    at.segmented_control(key="source-kind").set_value(kind).run()
+    at.pills(key="source-kind").set_value(kind).run()
     at.button(key="source-start").click().run()
     assert at.error[0].value.startswith("Enter the ")
     assert service.calls == []
@@ -110,7 +110,7 @@ def test_a_refused_source_keeps_the_form(service: standin.StandIn) -> None:
 
 def test_webcam_asks_for_the_camera_only_after_the_click(service: standin.StandIn) -> None:
     at = page("live")
-    at.segmented_control(key="source-kind").set_value("whip").run()
+    at.pills(key="source-kind").set_value("whip").run()
     at.button(key="source-start").click().run()
     (publisher,) = (e for e in at.get("bidi_component") if "publisher" in e.proto.component_name)
     assert json.loads(publisher.proto.json)["autostart"] is True

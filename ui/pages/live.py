@@ -40,7 +40,7 @@ def main() -> None:
     st.session_state["shown"] = _shown(info) if info else None
     left, right = st.columns([7, 3], gap="medium")
     with left:
-        play(api, info["id"] if info else None, empty="Nothing is playing. Start a stream at the right.")
+        play(api, info["id"] if info else None, empty="Nothing is playing. Start a stream.")
         if info:
             _numbers(info["id"])
     with right:
@@ -117,7 +117,7 @@ def _source_dialog(api: Service) -> None:
 
 
 def _source_form(api: Service) -> None:
-    kind = st.segmented_control(
+    kind = st.pills(
         "Source",
         list(KINDS),
         format_func=KINDS.__getitem__,
