@@ -79,15 +79,15 @@ class Service:
 
     def stream(self, stream_id: str) -> Json:
         """One stream with its state, numbers and tracks."""
-        return self._call("GET", _stream(stream_id))
+        return self._object("GET", _stream(stream_id))
 
     def create_stream(self, source: Json, **choice: str | None) -> Json:
         """Starts a stream of `source`; `choice` may hold member, object, style."""
-        return self._call("POST", "/api/streams", json={"source": source, **choice})
+        return self._object("POST", "/api/streams", json={"source": source, **choice})
 
     def update_stream(self, stream_id: str, **choice: str | None) -> Json:
         """Changes member, object or style of a running stream."""
-        return self._call("PATCH", _stream(stream_id), json=choice)
+        return self._object("PATCH", _stream(stream_id), json=choice)
 
     def remove_stream(self, stream_id: str) -> None:
         """Ends a stream and its recording."""
@@ -95,11 +95,11 @@ class Service:
 
     def start_recording(self, stream_id: str) -> Json:
         """Starts writing the annotated picture to disk."""
-        return self._call("POST", _stream(stream_id) + "/recording")
+        return self._object("POST", _stream(stream_id) + "/recording")
 
     def stop_recording(self, stream_id: str) -> Json:
         """Ends the recording; the file is complete when this returns."""
-        return self._call("DELETE", _stream(stream_id) + "/recording")
+        return self._object("DELETE", _stream(stream_id) + "/recording")
 
     # Members
 
@@ -140,7 +140,13 @@ class Service:
 
     def _enrol(self, path: str, photos: Sequence[Photo], fields: dict[str, str]) -> Json:
         files = [("photos", (photo.name, photo.data, photo.content_type)) for photo in photos]
-        return self._call("POST", path, data=fields, files=files, timeout=ENROL_TIMEOUT)
+        return self._object("POST", path, data=fields, files=files, timeout=ENROL_TIMEOUT)
+
+    def _object(self, method: str, path: str, **request: Any) -> Json:
+        answer = self._call(method, path, **request)
+        if not isinstance(answer, dict):
+            raise self._stranger()
+        return answer
 
     def _call(self, method: str, path: str, **request: Any) -> Any:
         response = self._send(method, path, **request)

@@ -66,11 +66,8 @@ def _state(colour: str, words: str) -> str:
 
 def number_strip(info: Json) -> str:
     """Rates, delay, drops and viewers in one row."""
-    fps, total, dropped = (
-        info.get("fps") or {},
-        (info.get("latency_ms") or {}).get("total") or {},
-        info.get("dropped") or {},
-    )
+    fps, dropped = info.get("fps") or {}, info.get("dropped") or {}
+    total = (info.get("latency_ms") or {}).get("total") or {}
     lost = [f"{name} {count}" for name, count in dropped.items() if count]
     cells = [
         ("Source", _number(fps.get("in")), "fps", ""),
@@ -80,7 +77,7 @@ def number_strip(info: Json) -> str:
         ("Frames skipped", str(sum(dropped.values())), "", " · ".join(lost)),
         ("Viewers", str(info.get("viewers", 0)), "", ""),
     ]
-    recording = info.get("recording")
+    recording = info.get("recording") or {}
     if is_recording(info):
         seconds = float(recording.get("duration_seconds") or 0)
         cells.append(("Recording", clock(seconds), "", file_size(recording.get("bytes") or 0)))
@@ -124,7 +121,7 @@ def stage_chart(info: Json) -> str:
     rows = [
         (stage, float(values["p50"]), float(values["p95"]))
         for stage in STAGES
-        if _complete(values := latency.get(stage))
+        if _complete(values := latency.get(stage) or {})
     ]
     if not rows:
         return _untitled("Time by stage")
@@ -166,8 +163,8 @@ def _column(value: tuple[float, float] | None, full: float) -> str:
     return f"<i><b style='height:{p50:.0f}%'></b><u style='bottom:{p95:.0f}%'></u></i>"
 
 
-def _complete(values: Any) -> bool:
-    return bool(values) and values.get("p50") is not None and values.get("p95") is not None
+def _complete(values: Json) -> bool:
+    return values.get("p50") is not None and values.get("p95") is not None
 
 
 def _untitled(title: str) -> str:
@@ -186,7 +183,7 @@ def nice_ceiling(value: float) -> float:
 
 def is_recording(info: Json) -> bool:
     """A recording is being written now."""
-    recording = info.get("recording")
+    recording = info.get("recording") or {}
     return bool(recording) and not recording.get("ended_reason")
 
 

@@ -1,0 +1,90 @@
+"""The read-outs of the live page: states in words, numbers, people, charts."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.standin import stream_info
+from ui import readouts
+
+
+@pytest.mark.parametrize(
+    ("state", "colour", "words"),
+    [
+        ({"phase": "live"}, "good", "Source live"),
+        ({"phase": "connecting"}, "wait", "Source connecting…"),
+        ({"phase": "connecting", "reason": "no publisher yet"}, "wait", "Source connecting: no publisher yet"),
+        (
+            {"phase": "reconnecting", "reason": "the camera froze", "retry_in_seconds": 2.2},
+            "bad",
+            "Source reconnecting in 2 s: the camera froze",
+        ),
+        ({"phase": "reconnecting", "retry_in_seconds": 0.1}, "bad", "Source reconnecting in 1 s"),
+        ({"phase": "failed", "reason": "wrong password"}, "bad", "Source failed: wrong password"),
+        ({"phase": "ended"}, "bad", "Source ended"),
+    ],
+)
+def test_source_state_in_words(state: dict[str, object], colour: str, words: str) -> None:
+    assert readouts.source_state(state) == (colour, words)
+
+
+def test_vision_state_is_said_once() -> None:
+    info = stream_info("a", {"kind": "demo"}) | {"vision": {"state": "stalled", "notice": "vision stalled"}}
+    assert "Vision stalled…" in readouts.state_line(info)
+    info["vision"] = {"state": "restarting", "notice": "out of memory"}
+    assert "Vision restarting: out of memory" in readouts.state_line(info)
+
+
+def test_named_people_come_first() -> None:
+    tracks = [
+        {"id": 3, "name": None, "similarity": None, "state": "tracked"},
+        {"id": 2, "name": "rei", "similarity": 0.61, "state": "lost"},
+        {"id": 1, "name": "liz", "similarity": -0.1, "state": "tracked"},
+    ]
+    table = readouts.people_table({"tracks": tracks})
+    assert table.index("liz") < table.index("rei (out of sight)") < table.index("unknown")
+    assert "width:0%" in table
+    assert "Nobody is in the picture" in readouts.people_table({"tracks": []})
+
+
+def test_a_stream_without_a_frame_has_read_outs_too() -> None:
+    empty = {"id": "a", "source": {"kind": "whip"}, "latency_ms": {}, "fps": {}, "dropped": {}, "recording": None}
+    assert "Source connecting…" in readouts.state_line(empty)
+    assert "–" in readouts.number_strip(empty)
+    assert "Waiting for frames" in readouts.stage_chart(empty)
+    assert "Waiting for frames" in readouts.history_chart([])
+
+
+def test_stages_are_drawn_to_one_scale() -> None:
+    latency = {
+        "decode": {"p50": 5.0, "p95": 10.0},
+        "encode": {"p50": 10.0, "p95": 20.0},
+        "total": {"p50": 9, "p95": 99},
+    }
+    chart = readouts.stage_chart({"latency_ms": latency})
+    assert "width:25.0%" in chart
+    assert "left:100.0%" in chart
+    assert "total" not in chart
+
+
+def test_history_fills_the_newest_column() -> None:
+    chart = readouts.history_chart([(-0.5, 40.0, 90.0), (0.0, 50.0, 80.0), (-500.0, 1.0, 1.0)])
+    assert chart.count("<i>") == readouts.BINS
+    assert "height:50%" in chart
+    assert "bottom:90%" in chart
+
+
+@pytest.mark.parametrize(("value", "ceiling"), [(0, 10), (10, 10), (11, 20), (49, 50), (51, 100), (1200, 2000)])
+def test_axis_ends_are_calm(value: float, ceiling: float) -> None:
+    assert readouts.nice_ceiling(value) == ceiling
+
+
+def test_sizes_and_times_read_well() -> None:
+    assert [readouts.file_size(n) for n in (0, 999, 1500, 31e6, 2.5e9)] == [
+        "0 B",
+        "999 B",
+        "1.5 kB",
+        "31.0 MB",
+        "2.5 GB",
+    ]
+    assert [readouts.clock(n) for n in (0, 65.2, 3725)] == ["0:00", "1:05", "1:02:05"]
