@@ -13,7 +13,7 @@ import cv2
 
 from streamer.bench import content
 from streamer.bench.results import Sight, latency, psnr, slope
-from streamer.bench.rig import Service, Usage, Viewer, publishing, wait_for
+from streamer.bench.rig import Service, Usage, Viewer, cpu_seconds, machine_busy_seconds, publishing, wait_for
 from streamer.children import Child
 
 WARM_UP_SECONDS = 4.0
@@ -70,21 +70,45 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One window of measurement."""
+class Window:
+    """What the processes did in one window of measurement."""
 
-    sights: list[Sight]
-    """One a viewer, in the window."""
     usages: list[Usage]
     """One a second."""
-    info: dict[str, Any]
-    """Of the API at the end."""
     dropped: dict[str, int]
     """In the window."""
+    busy_seconds: float
+    """CPU seconds of the whole machine: with all cores busy a latency is mostly the wait for a core."""
+    peer_seconds: float
+    """CPU seconds of the publisher and the viewers."""
 
     @property
     def seconds(self) -> float:
         return self.usages[-1].at - self.usages[0].at
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A window, and what the viewers saw in it."""
+
+    window: Window
+    sights: list[Sight]
+    """One a viewer, in the window."""
+    info: dict[str, Any]
+    """Of the API at the end."""
+
+    @property
+    def usages(self) -> list[Usage]:
+        return self.window.usages
+
+    @property
+    def seconds(self) -> float:
+        return self.window.seconds
+
+    @property
+    def service_ms_per_frame(self) -> float | None:
+        """CPU of the service for one frame of the stream."""
+        return 1000 * self.service_load / self.sights[0].fps if self.sights[0].fps else None
 
     @property
     def service_load(self) -> float:
@@ -112,11 +136,15 @@ class Measured:
             "marks_unreadable": len(first.latency_ms) - len(first.latencies),
             "service_cpu_seconds_per_second": self.service_load,
             "worker_cpu_seconds_per_second": self.worker_load,
-            "service_cpu_ms_per_frame": 1000 * self.service_load / first.fps if first.fps else None,
+            "service_cpu_ms_per_frame": self.service_ms_per_frame,
+            "cores_busy": {
+                "all": self.window.busy_seconds / self.seconds,
+                "peers": self.window.peer_seconds / self.seconds,
+            },
             "service_rss_mb": {"start": memory[0][1], "end": memory[-1][1], "slope_per_minute": slope(memory)},
             "worker_rss_mb": {"start": worker[0][1], "end": worker[-1][1], "slope_per_minute": slope(worker)},
             "stage_ms": self.info["latency_ms"],
-            "dropped": self.dropped,
+            "dropped": self.window.dropped,
             "encoder": self.info["encoder"],
         }
 
@@ -147,23 +175,29 @@ class Stage:
             self.viewers.append(viewer)
             viewer.wait_until_watching()
 
-    def measure(self, seconds: float, what: str) -> tuple[list[Usage], dict[str, int]]:
-        """Warm up, then sample for `seconds`. Ends with what was dropped meanwhile."""
+    def measure(self, seconds: float, what: str) -> Measured:
+        """Warm up, sample for `seconds`, and end the viewers."""
+        window = self._sample(seconds, what)
+        info = self.service.info(self.stream)
+        begin, end = window.usages[0].at, window.usages[-1].at
+        sights = [viewer.sight().between(begin, end) for viewer in self.viewers]
+        self.viewers.clear()
+        return Measured(window, sights, info)
+
+    def _sample(self, seconds: float, what: str) -> Window:
         self._sleep(WARM_UP_SECONDS, f"{what}: warming up")
         before = self.service.info(self.stream)["dropped"]
+        peers, busy = self._peer_seconds(), machine_busy_seconds()
         usages = [self.service.usage()]
         while (left := usages[0].at + seconds - time.monotonic()) > 0:
             self._sleep(min(SAMPLE_SECONDS, left), f"{what}: {left:.0f} s to go")
             usages.append(self.service.usage())
+        peers, busy = self._peer_seconds() - peers, machine_busy_seconds() - busy
         after = self.service.info(self.stream)["dropped"]
-        return usages, {key: after[key] - before[key] for key in after}
+        return Window(usages, {key: after[key] - before[key] for key in after}, busy, peers)
 
-    def finish(self, usages: list[Usage], dropped: dict[str, int]) -> Measured:
-        """End the viewers, and put everything together."""
-        info = self.service.info(self.stream)
-        sights = [viewer.sight().between(usages[0].at, usages[-1].at) for viewer in self.viewers]
-        self.viewers.clear()
-        return Measured(sights, usages, info, dropped)
+    def _peer_seconds(self) -> float:
+        return sum(cpu_seconds(child.pid) for child in (*self.children, *(viewer.child for viewer in self.viewers)))
 
     def _sleep(self, seconds: float, line: str) -> None:
         self._bench.say(line)
@@ -194,15 +228,15 @@ def transport(bench: Bench, seconds: float, viewers: int) -> dict[str, Any]:
     """Engine `none`: what the way through the service costs, with one viewer and with several."""
     with published(bench, "none", {}) as stage:
         stage.add_viewers(1)
-        one = stage.finish(*stage.measure(seconds, "none, 1 viewer"))
+        one = stage.measure(seconds, "none, 1 viewer")
         numbers = {"viewers": 1, **one.numbers()}
         if viewers > 1:
             stage.add_viewers(viewers)
-            many = stage.finish(*stage.measure(seconds, f"none, {viewers} viewers"))
-            further = 1000 * (many.service_load - one.service_load) / (viewers - 1)
-            fps = one.sights[0].fps
+            many = stage.measure(seconds, f"none, {viewers} viewers")
             numbers["several"] = {"viewers": viewers, **many.numbers()}
-            numbers["cpu_ms_per_frame_and_further_viewer"] = further / fps if fps else None
+            alone, together = one.service_ms_per_frame, many.service_ms_per_frame
+            further = None if alone is None or together is None else (together - alone) / (viewers - 1)
+            numbers["cpu_ms_per_frame_and_further_viewer"] = further
     return numbers
 
 
@@ -215,7 +249,7 @@ def quality(bench: Bench, seconds: float) -> dict[str, Any]:
         stage = Stage(bench, service, stream, stack)
         wait_for(lambda: service.info(stream)["size"], 30.0, "the first frame", stage.check)
         stage.add_viewers(1, clip=bench.clip)
-        measured = stage.finish(*stage.measure(seconds, "quality"))
+        measured = stage.measure(seconds, "quality")
     sight = measured.sights[0]
     return {
         "seconds": measured.seconds,
@@ -232,7 +266,7 @@ def synthetic(bench: Bench, seconds: float, delay_seconds: float) -> dict[str, A
     environment = {"STREAMER_VISION__SYNTHETIC_DELAY_SECONDS": str(delay_seconds)}
     with published(bench, "synthetic", environment) as stage:
         stage.add_viewers(1)
-        measured = stage.finish(*stage.measure(seconds, f"synthetic, {delay_seconds * 1000:.0f} ms a frame"))
+        measured = stage.measure(seconds, f"synthetic, {delay_seconds * 1000:.0f} ms a frame")
     return {"delay_seconds": delay_seconds, **measured.numbers()}
 
 
@@ -240,7 +274,7 @@ def lite(bench: Bench, seconds: float) -> dict[str, Any]:
     """The real engine on one person, followed by name."""
     with published(bench, "lite", {}, member=content.MEMBER) as stage:
         stage.add_viewers(1)
-        measured = stage.finish(*stage.measure(seconds, "lite, 1 person"))
+        measured = stage.measure(seconds, "lite, 1 person")
     numbers = measured.numbers()
     stages = numbers["stage_ms"]
     vision = sum(stages[name]["p50"] for name in ("identity", "propagate") if name in stages)

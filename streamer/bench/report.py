@@ -25,9 +25,9 @@ def print_table(report: dict[str, Any]) -> None:
             table.add_row(f"[bold]{name}", "", "")
             for what, value, goal in rows(report[name]):
                 table.add_row(f"  {what}", value, goal)
-    console = Console()
     # In a pipe there is no width to keep to, and rich would take 80 columns and break lines.
-    console.print(table, width=None if console.is_terminal else 110)
+    console = Console()
+    (console if console.is_terminal else Console(width=110)).print(table)
 
 
 def _none(part: dict[str, Any]) -> Iterator[Row]:
@@ -87,6 +87,8 @@ def _flow(part: dict[str, Any], fps: str, p50: str, p95: str) -> Iterator[Row]:
     yield "glass to glass p50, ms", _number(delay["p50"], 0), p50
     yield "glass to glass p95, ms", _number(delay["p95"], 0), p95
     yield "dropped (source, vision, encoder, viewers)", " ".join(str(n) for n in part["dropped"].values()), ""
+    busy = part["cores_busy"]
+    yield "cores busy: all / publisher and viewers", f"{_number(busy['all'])} / {_number(busy['peers'])}", ""
 
 
 def _memory(part: dict[str, Any]) -> Iterator[Row]:

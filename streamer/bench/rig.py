@@ -161,6 +161,20 @@ def publishing(url: str, clip: Path) -> Iterator[Child]:
         yield child
 
 
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds that a process has used; 0.0 when it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        times = psutil.Process(pid).cpu_times()
+        return float(times.user + times.system)
+    return 0.0
+
+
+def machine_busy_seconds() -> float:
+    """CPU seconds that all cores together were not idle, since some start."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
 def wait_for(ready: Callable[[], Any], seconds: float, what: str, check: Callable[[], None]) -> Any:
     """What `ready` gives once it is true. Raises `StreamerError` after `seconds`, or what `check` raises."""
     deadline = time.monotonic() + seconds

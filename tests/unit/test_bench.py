@@ -107,6 +107,7 @@ def test_the_table_shows_every_scenario(capsys: pytest.CaptureFixture[str]) -> N
         "service_cpu_seconds_per_second": 0.21,
         "worker_cpu_seconds_per_second": 0.9,
         "service_cpu_ms_per_frame": 7.0,
+        "cores_busy": {"all": 1.2, "peers": 0.5},
         "service_rss_mb": memory,
         "worker_rss_mb": memory,
         "dropped": {"source": 0, "vision": 0, "encoder": 0, "viewers": 0},
