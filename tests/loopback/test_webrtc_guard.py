@@ -5,6 +5,7 @@ When this fails after an update, read the hook that names the part, then the new
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from importlib.metadata import version
 
@@ -90,3 +91,13 @@ def test_the_rest_is_still_there() -> None:
     assert callable(Session.protect)
     for name in ("_origin", "_capacity", "_packets"):
         assert hasattr(JitterBuffer(16), name)
+
+
+async def test_the_event_loops_datagram_transport_has_what_bursts_are_read_with() -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+    try:
+        assert isinstance(transport.max_size, int)  # type: ignore[attr-defined]
+        assert transport._sock.fileno() >= 0  # type: ignore[attr-defined]
+    finally:
+        transport.close()
