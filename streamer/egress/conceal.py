@@ -89,8 +89,10 @@ def _soft_alpha(mask: np.ndarray, boxes: list[Rect], keep: np.ndarray | None, re
         size_of_box = box.width / _COARSE, box.height / _COARSE
         # The ellipse inside the grown box covers the corners of the face box itself.
         cv2.ellipse(coarse, ((middle[0] / _COARSE, middle[1] / _COARSE), size_of_box, 0.0), (255,), -1)
-    reach = max(2, -(-margin // _COARSE))
+    reach = 1 + max(2, -(-margin // _COARSE))
     coarse = cv2.dilate(coarse, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
+    # Rounds the steps of the coarse grid; the cell more above keeps the promise for every pixel of the mask.
+    coarse = cv2.blur(coarse, (3, 3), borderType=cv2.BORDER_REPLICATE)
     alpha: np.ndarray = cv2.resize(coarse, (rect.width, rect.height), interpolation=cv2.INTER_LINEAR)
     if keep is not None:
         alpha = cv2.subtract(alpha, solid(keep[rect.luma]))

@@ -11,8 +11,8 @@ What is drawn, by style, for the tracks that the target selects (those of its me
 | only      | everybody else frosted: people, and faces; without a member everybody who has no name               |
 | none      | nothing                                                                                             |
 
-`hide` and `only` are promises: a picture without a result is frosted as a whole. A lost track has no pixels and draws
-nothing.
+`hide` and `only` are promises: a picture without a result is frosted as a whole, and the last box of a lost track to
+hide stays frosted as long as vision reports it. In the other styles a lost track, having no pixels, draws nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from streamer.egress.conceal import conceal, conceal_all
 from streamer.egress.labels import Sticker, draw_notice, draw_tags, fits, tag
 from streamer.egress.palette import MEMBER, MUTED, Colour, track_colour
-from streamer.egress.planes import Planes, Rect, bounding_rect, halve, mix, soften, softness, solid
+from streamer.egress.planes import Planes, Rect, bounding_rect, even_rect, halve, mix, soften, softness, solid
 from streamer.frames import Frame, planes
 from streamer.tracks import LABEL_OBJECT, LABEL_PERSON, LABEL_TRACK, Box, FrameResult, Style, Target, Track
 
@@ -238,32 +238,53 @@ def _dim_luts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _hide(picture: Planes, result: FrameResult, target: Target) -> None:
-    tracks = _selected(result, target)
     part = target.object is not None
-    conceal(picture, _Labels(result, part).pixels(tracks), [] if part else _faces(tracks))
+    seen, lost = _by_state([t for t in result.tracks if target.member is None or t.name == target.member])
+    mask = _Labels(result, part).pixels(seen)
+    _add_boxes(mask, lost)
+    conceal(picture, mask, [] if part else _faces(seen))
 
 
 def _only(picture: Planes, result: FrameResult, target: Target) -> None:
     part = target.object is not None
     shown = [t for t in _selected(result, target) if target.member is not None or t.name is not None]
-    others = [t for t in result.tracks if t.state == "tracked" and (part or t not in shown)]
-    keep = _Labels(result, part).pixels(shown)
-    people = _everybody(result)
-    # A person map and a track's mask never agree to the pixel: without this the member would wear a frosted halo.
-    around = max(3, round(picture[0].shape[0] / 60) | 1)
-    rect = bounding_rect(keep, pad=around)
+    known = [t for t in result.tracks if (t.name == target.member if target.member else t.name is not None)]
+    others, lost = _by_state([t for t in result.tracks if part or t not in known])
+    ours = _Labels(result, part=False).pixels(shown)
+    keep = _Labels(result, part).pixels(shown) if part else ours
+    strangers, tracked = _people(result)
+    # The person map is coarse and wider than a track's mask: without this the member would wear a frosted halo.
+    around = max(3, round(picture[0].shape[0] / 24) | 1)
+    rect = bounding_rect(ours, pad=around)
     if rect is not None:
-        grown = cv2.dilate(keep[rect.luma], np.ones((around, around), np.uint8))
-        people[rect.luma] = cv2.subtract(people[rect.luma], grown)
-    conceal(picture, people, _faces(others), keep=keep)
+        grown = cv2.dilate(ours[rect.luma], np.ones((around, around), np.uint8))
+        strangers[rect.luma] = cv2.subtract(strangers[rect.luma], grown)
+    mask = cv2.bitwise_or(strangers, cv2.subtract(tracked, keep))
+    _add_boxes(mask, lost)
+    conceal(picture, mask, _faces(others), keep=keep)
 
 
-def _everybody(result: FrameResult) -> np.ndarray:
-    """(H, W) uint8, 1 where there is anybody: pixels of any track, and those that the engine calls a person."""
+def _people(result: FrameResult) -> tuple[np.ndarray, np.ndarray]:
+    """Two (H, W) uint8 masks, 0 or 1: people who are no track, and people who are."""
     if result.label_map is None:
-        return np.zeros((result.height, result.width), np.uint8)
-    people: np.ndarray = np.not_equal(result.label_map & np.uint8(LABEL_TRACK | LABEL_PERSON), 0)
-    return people.view(np.uint8)
+        return np.zeros((result.height, result.width), np.uint8), np.zeros((result.height, result.width), np.uint8)
+    labels = result.label_map & np.uint8(LABEL_TRACK | LABEL_PERSON)
+    strangers: np.ndarray = np.equal(labels, LABEL_PERSON)
+    tracked: np.ndarray = np.not_equal(labels & np.uint8(LABEL_TRACK), 0)
+    return strangers.view(np.uint8), tracked.view(np.uint8)
+
+
+def _by_state(tracks: Sequence[Track]) -> tuple[list[Track], list[Track]]:
+    """Those that are seen on this frame, and those that are not."""
+    return [t for t in tracks if t.state == "tracked"], [t for t in tracks if t.state == "lost"]
+
+
+def _add_boxes(mask: np.ndarray, lost: Sequence[Track]) -> None:
+    """Fill the last boxes: somebody to hide whom the engine lost a moment ago is most likely still there."""
+    for track in lost:
+        rect = even_rect(*track.box_xyxy, mask.shape[1], mask.shape[0])
+        if rect is not None:
+            mask[rect.luma] = 1
 
 
 def _faces(tracks: Sequence[Track]) -> list[Box]:

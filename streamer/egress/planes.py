@@ -36,6 +36,9 @@ class Rect(NamedTuple):
         return slice(self.y0 // 2, self.y1 // 2), slice(self.x0 // 2, self.x1 // 2)
 
 
+_BAND_ROWS = 48
+"""Large pictures are blended in bands whose intermediate results stay in the processor's cache."""
+
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Y (H, W), U and V (H/2, W/2), uint8."""
 
@@ -91,12 +94,12 @@ def mix(plane: np.ndarray, keep: np.ndarray, add: np.ndarray) -> None:
 
 def fade(planes: Planes, rect: Rect, over: Sequence[np.ndarray], alpha: np.ndarray) -> None:
     """Blend `over` (Y, U, V of the size of `rect`) into the picture where `alpha` (luma-sized, 0..255) says so."""
-    for plane, index, top, weight in zip(
-        planes, (rect.luma, rect.chroma, rect.chroma), over, _weights(alpha), strict=True
-    ):
-        mix(plane[index], cv2.bitwise_not(weight), cv2.multiply(top, weight, scale=1 / 255))
-
-
-def _weights(alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     half = halve(alpha)
-    return alpha, half, half
+    for plane, index, top, weight in zip(
+        planes, (rect.luma, rect.chroma, rect.chroma), over, (alpha, half, half), strict=True
+    ):
+        below = plane[index]
+        for start in range(0, below.shape[0], _BAND_ROWS):
+            rows = slice(start, start + _BAND_ROWS)
+            share = weight[rows]
+            mix(below[rows], cv2.bitwise_not(share), cv2.multiply(top[rows], share, scale=1 / 255))

@@ -225,6 +225,20 @@ def test_only_keeps_the_member_to_the_pixel_and_hides_everybody_else() -> None:
     assert not changed(frame, drawn)[:40].any(), "where nobody is, nothing is hidden"
 
 
+def test_a_member_lost_a_moment_ago_stays_hidden() -> None:
+    frame, found = picture(), result("Wonyoung")
+    track = replace(found.tracks[0], state="lost")
+    lost = replace(found, tracks=(track,), label_map=None)
+    luma, luma0 = planes(draw(frame, lost, "hide", Target("Wonyoung")))[0], planes(frame.i420)[0]
+    box = np.zeros((360, 640), bool)
+    x0, y0, x1, y1 = (round(v) for v in track.box_xyxy)
+    box[y0:y1, x0:x1] = True
+    assert detail(luma, box) < 0.05 * detail(luma0, box)
+    assert np.array_equal(draw(frame, lost, "hide", Target("Rei")), frame.i420)
+    assert np.array_equal(draw(frame, lost, "only", Target("Wonyoung")), frame.i420)
+    assert detail(planes(draw(frame, lost, "only", Target("Rei")))[0], box) < 0.05 * detail(luma0, box)
+
+
 def test_only_has_no_halo_where_the_person_map_is_a_little_wider_than_the_mask() -> None:
     frame, found = picture(), result("Wonyoung")
     assert found.label_map is not None
