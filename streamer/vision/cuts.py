@@ -29,7 +29,9 @@ COLOUR_CUT = 0.12
 FEATURELESS = 5.0
 """Standard deviation of luma below which a picture is black, white or fog: nobody is in it."""
 FLASH_LUMA = 35.0
-"""A rise of mean luma that may be a flash: what comes after it decides."""
+"""A rise of mean luma that may be a flash, if the picture is burnt out: what comes after it decides."""
+BURNT_LUMA, BURNT_SHARE = 230.0, 0.5
+"""Luma of a burnt-out pixel, and the share of them in a flash. A merely brighter picture is another shot."""
 FLASH_FRAMES = 2
 DISSOLVE_FRAMES = 12
 """Frames between the two ends that are held against each other."""
@@ -49,11 +51,14 @@ class Thumbnail:
     """(n,) float32 histogram over luma, U and V that sums to 1."""
     mean: float
     deviation: float
+    burnt: float
+    """0..1: share of burnt-out pixels."""
 
 
 def thumbnail(i420: np.ndarray) -> Thumbnail:
     """Of an (H * 3 // 2, W) uint8 picture."""
-    y, u, v = planes(i420)
+    # Every n-th pixel is enough to shrink by forty: averaging all of them would cost more than all the rest.
+    y, u, v = (plane[:: _stride(plane), :: _stride(plane)] for plane in planes(i420))
     luma = cv2.resize(y, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
     small = [cv2.resize(plane, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA) for plane in (u, v)]
     half = cv2.resize(luma, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
@@ -61,7 +66,11 @@ def thumbnail(i420: np.ndarray) -> Thumbnail:
     colours = np.bincount(bins.ravel(), minlength=512).astype(np.float32) / bins.size
     # Film grain and coding noise are no structure.
     smooth = cv2.GaussianBlur(luma.astype(np.float32), (3, 3), 0)
-    return Thumbnail(smooth, colours, float(smooth.mean()), float(smooth.std()))
+    return Thumbnail(smooth, colours, float(smooth.mean()), float(smooth.std()), float((smooth > BURNT_LUMA).mean()))
+
+
+def _stride(plane: np.ndarray) -> int:
+    return max(1, int(min(plane.shape)) // (4 * HEIGHT))
 
 
 def correlation(a: Thumbnail, b: Thumbnail) -> float:
@@ -117,29 +126,23 @@ class CutDetector:
     def _hard(self, last: Thumbnail, now: Thumbnail) -> bool:
         if self._before_flash is not None:
             return self._after_flash(now)
-        if (last.deviation < FEATURELESS) != (now.deviation < FEATURELESS):
-            if now.mean - last.mean > FLASH_LUMA:
-                return self._flash(last)
-            return True
-        if not other_shot(last, now):
+        appeared = (last.deviation < FEATURELESS) != (now.deviation < FEATURELESS)
+        if not appeared and not other_shot(last, now):
             return False
-        if now.mean - last.mean > FLASH_LUMA:
-            return self._flash(last)
+        if now.mean - last.mean > FLASH_LUMA and now.burnt >= BURNT_SHARE:
+            self._before_flash, self._flash_frames = last, 0
+            return False
         return True
 
-    def _flash(self, last: Thumbnail) -> bool:
-        self._before_flash, self._flash_frames = last, 0
-        return False
-
     def _after_flash(self, now: Thumbnail) -> bool:
-        """Whether the shot after a flash, or after a cut to something brighter, is another one than before it."""
+        """Whether the shot after a flash, or after a cut to something burnt out, is another one than before it."""
         before = self._before_flash
         assert before is not None
         self._flash_frames += 1
         if not other_shot(before, now):
             self._before_flash = None
             return False
-        if self._flash_frames < FLASH_FRAMES and now.mean - before.mean > FLASH_LUMA:
+        if self._flash_frames < FLASH_FRAMES and now.burnt >= BURNT_SHARE:
             return False
         self._before_flash = None
         return True

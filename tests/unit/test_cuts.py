@@ -82,12 +82,10 @@ def test_a_cut_behind_a_flash_is_seen() -> None:
     assert 10 <= found[0] <= 12
 
 
-def test_a_cut_to_something_brighter_is_not_taken_for_a_flash_for_long() -> None:
+def test_a_cut_to_something_brighter_is_no_flash() -> None:
     dark = (window(scene(8)) * 0.3).astype(np.uint8)
     light = np.clip(window(scene(9)).astype(np.int64) + 60, 0, 255).astype(np.uint8)
-    found = cuts([dark] * 10 + [light] * 10)
-    assert len(found) == 1
-    assert 10 <= found[0] <= 12
+    assert cuts([dark] * 10 + [light] * 10) == [10]
 
 
 def test_exposure_that_drifts_is_no_cut() -> None:

@@ -138,7 +138,7 @@ def crop(bgr: np.ndarray, square: Square) -> np.ndarray:
     scale = GRID / side
     height, width = bgr.shape[:2]
     # Shrinking by sampling alone aliases: average first where the square is much larger than the grid.
-    if scale < 0.5:
+    if scale < 0.3:
         left, top = max(int(x0), 0), max(int(y0), 0)
         right, bottom = min(math.ceil(x0 + side), width), min(math.ceil(y0 + side), height)
         if right - left < 2 or bottom - top < 2:
@@ -173,3 +173,71 @@ def covered(logits: np.ndarray, square: Square, face: Box, shape: tuple[int, int
     rows = slice(max(int((y0 - square[1]) * scale), 0), max(math.ceil((y1 - square[1]) * scale), 0))
     inner = logits[rows, columns]
     return float((inner > 0).mean()) if inner.size else 0.0
+
+
+def _segments(*bones: tuple[int, int]) -> np.ndarray:
+    return np.array(bones, np.intp)
+
+
+_COARSE = 64
+"""Pixels a side of the grid on which distances to bodies are computed."""
+_BONES = _segments(
+    *((11, 12), (11, 23), (12, 24), (23, 24), (11, 13), (13, 15), (12, 14), (14, 16), (15, 19), (16, 20)),
+    *((23, 25), (25, 27), (24, 26), (26, 28), (27, 31), (28, 32), (0, 11), (0, 12)),
+)
+_COLUMN = 5.0
+"""Face heights that the body of a face hangs down, where nothing but the face is known."""
+
+
+def nearer_to_other(body: Body, view: View, other: Body) -> np.ndarray:
+    """(GRID, GRID) bool on the grid of `view`: pixels that lie nearer to `other`'s body than to `body`'s.
+
+    Distances count in face heights, and start at the rim of the head: the person in front is larger.
+    """
+    own = _body_distance(view.square, body.face, view.landmarks)
+    theirs = _body_distance(view.square, other.face, None if other.view is None else other.view.landmarks)
+    nearer: np.ndarray = cv2.resize(own - theirs, (GRID, GRID), interpolation=cv2.INTER_LINEAR) > 0
+    return nearer
+
+
+def onto(view: View, other: View) -> np.ndarray:
+    """(GRID, GRID) float32: the logits of `other` on the grid of `view`; far below 0 where it does not reach."""
+    x0, y0, side = view.square
+    other_x0, other_y0, other_side = other.square
+    scale = side / other_side
+    cells = GRID / other_side
+    shift_x, shift_y = (x0 - other_x0) * cells, (y0 - other_y0) * cells
+    matrix = np.array([[scale, 0, shift_x + 0.5 * scale - 0.5], [0, scale, shift_y + 0.5 * scale - 0.5]])
+    moved: np.ndarray = cv2.warpAffine(
+        other.logits, matrix, (GRID, GRID), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=-20.0
+    )
+    return moved
+
+
+def _body_distance(square: Square, face: Box, landmarks: np.ndarray | None) -> np.ndarray:
+    """(_COARSE, _COARSE) float32: distance of each pixel of `square` to a body, in heights of its face."""
+    cell = square[2] / _COARSE
+    ys, xs = (np.mgrid[0:_COARSE, 0:_COARSE].astype(np.float32) + 0.5) * np.float32(cell)
+    xs, ys = xs + np.float32(square[0]), ys + np.float32(square[1])
+    x0, y0, x1, y1 = face
+    height = max(y1 - y0, 1.0)
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    head = np.hypot(xs - x, ys - y) - 0.65 * height
+    if landmarks is None:
+        starts, ends = np.array([[x, y1]], np.float32), np.array([[x, y + _COLUMN * height]], np.float32)
+        # A trunk is about a face height wide to each side; a skeleton's bones already reach into the limbs.
+        trunk = _to_bones(xs, ys, starts, ends) - 0.6 * height
+    else:
+        trunk = _to_bones(xs, ys, landmarks[_BONES[:, 0], :2], landmarks[_BONES[:, 1], :2])
+    distance: np.ndarray = np.minimum(head, trunk) / np.float32(height)
+    return distance.astype(np.float32)
+
+
+def _to_bones(xs: np.ndarray, ys: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Distance of each pixel to the nearest of n segments; `starts` and `ends` are (n, 2)."""
+    along = (ends - starts)[:, :, None, None]
+    from_x, from_y = xs[None] - starts[:, 0, None, None], ys[None] - starts[:, 1, None, None]
+    length = np.maximum(np.square(along).sum(axis=1), 1e-6)
+    share = np.clip((from_x * along[:, 0] + from_y * along[:, 1]) / length, 0, 1)
+    distance: np.ndarray = np.hypot(from_x - share * along[:, 0], from_y - share * along[:, 1]).min(axis=0)
+    return distance

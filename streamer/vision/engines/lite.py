@@ -8,7 +8,7 @@ its square is centred on, so people who touch are told apart.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -35,10 +35,12 @@ from streamer.vision.engines.body import (
     covered,
     crop,
     face_square,
+    nearer_to_other,
+    onto,
     square_box,
     tensor,
 )
-from streamer.vision.engines.parts import PartReader, canonical, nearer_to
+from streamer.vision.engines.parts import PartReader, canonical
 from streamer.vision.faces import check_device, providers_of, session_options
 from streamer.vision.tracking import overlap as face_overlap
 from streamer.vision.tracking import size_ratio
@@ -46,6 +48,8 @@ from streamer.vision.tracking import size_ratio
 SEED_PRESENCE, FOLLOW_PRESENCE = 0.5, 0.3
 """Below this there is no person in the square: of a new one, of one that is followed."""
 FOREIGN_LOGIT = -4.0
+DISPUTE_CELLS = 60
+"""Cells of the grid that two masks share below which nobody need decide."""
 SPILL = 0.3
 """Share of another track's inner face that a mask may hold before it counts as spilt onto them."""
 PERSON_CONCEPT = "person"
@@ -133,7 +137,8 @@ class LiteEngine:
 
     def propagate(self, due: Collection[int]) -> dict[int, Region]:
         """See `MaskEngine`."""
-        regions = {}
+        regions: dict[int, Region] = {}
+        found: list[int] = []
         for track_id in due:
             body = self._bodies.get(track_id)
             if body is None:
@@ -147,7 +152,15 @@ class LiteEngine:
                 body.view = None
                 continue
             body.view, body.misses = view, 0
-            regions[track_id] = Region(square_box(view.square), view.logits, view.presence, body.face)
+            found.append(track_id)
+        for track_id in found:
+            self._settle_disputes(track_id)
+        for track_id in found:
+            body = self._bodies[track_id]
+            if body.view is not None:
+                regions[track_id] = Region(
+                    square_box(body.view.square), body.view.logits, body.view.presence, body.face
+                )
         return regions
 
     def part(self, track_id: int, phrase: str) -> Region | None:
@@ -239,15 +252,34 @@ class LiteEngine:
             if other_id == track_id or face_overlap(other.face, body.face) > FACE_COVERED:
                 continue
             if self._covered(view, other.face) > SPILL:
-                foreign = nearer_to(other.face, view.landmarks, body.face, view.square, GRID)
+                foreign = nearer_to_other(body, view, other)
                 logits = np.where(foreign, np.minimum(logits, np.float32(FOREIGN_LOGIT)), logits)
                 body.spilt = True
         if not body.spilt:
             return view
         if np.count_nonzero(logits > 0) < 0.3 * before:
             return None
-        cut = View(view.square, view.presence, view.landmarks, logits)
+        cut = replace(view, logits=logits)
         return cut if self._covered(cut, body.face) >= FACE_COVERED else None
+
+    def _settle_disputes(self, track_id: int) -> None:
+        """Give up the pixels that another track claims as well and that lie nearer to their body."""
+        body = self._bodies[track_id]
+        view = body.view
+        assert view is not None
+        for other_id, other in self._bodies.items():
+            if (
+                other_id == track_id
+                or other.view is None
+                or not face_overlap(square_box(view.square), square_box(other.view.square))
+            ):
+                continue
+            disputed = (view.logits > 0) & (onto(view, other.view) > 0)
+            if np.count_nonzero(disputed) < DISPUTE_CELLS:
+                continue
+            lost = disputed & nearer_to_other(body, view, other)
+            logits = np.where(lost, np.minimum(view.logits, np.float32(FOREIGN_LOGIT)), view.logits)
+            view = body.view = replace(view, logits=logits)
 
     def _look(self, square: Square, presence: float) -> View | None:
         """Run the network on `square`; None: nobody there."""

@@ -184,31 +184,6 @@ def _distances(points: np.ndarray, face: Box, grid: int) -> dict[str, np.ndarray
     }
 
 
-def nearer_to(
-    other_face: Box, landmarks: np.ndarray, face: Box, square: tuple[float, float, float], grid: int
-) -> np.ndarray:
-    """(g, g) bool: pixels of a person's grid that lie nearer to somebody else's body than to their own skeleton.
-
-    Of the other person only the face is known: the body is taken to hang below it. Distances count in face heights.
-    """
-    scale = COARSE / square[2]
-    points = (landmarks[:, :2] - np.asarray(square[:2], np.float32)) * np.float32(scale)
-    ys, xs = np.mgrid[0:COARSE, 0:COARSE].astype(np.float32) + 0.5
-    own_height = max((face[3] - face[1]) * scale, 1.0)
-    bones = [(a, b) for a, b, _ in (*_ARMS, *_HANDS, *_LEGS, (11, 12, 0.0), (11, 23, 0.0), (12, 24, 0.0), (0, 11, 0.0))]
-    own = np.minimum.reduce([_to_segment(xs, ys, points[a], points[b]) for a, b in (*bones, (0, 12))]) / own_height
-    x0, y0, x1, y1 = (
-        (value - corner) * scale for value, corner in zip(other_face, (*square[:2], *square[:2]), strict=True)
-    )
-    height = max(y1 - y0, 1.0)
-    top = np.array([(x0 + x1) / 2, (y0 + y1) / 2], np.float32)
-    theirs = _to_segment(xs, ys, top, top + np.array([0, 5 * height], np.float32)) / height
-    # A body is about as wide as its head at the top and twice that below.
-    theirs -= np.where(ys > y1, 0.5, 0.0)
-    nearer: np.ndarray = cv2.resize((own - theirs).astype(np.float32), (grid, grid)) > 0
-    return nearer
-
-
 def _to_segment(xs: np.ndarray, ys: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     length = max(float((b - a) @ (b - a)), 1e-6)
     along = np.clip(((xs - a[0]) * (b[0] - a[0]) + (ys - a[1]) * (b[1] - a[1])) / length, 0, 1)
