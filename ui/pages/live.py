@@ -179,18 +179,13 @@ def _follow(api: Service, info: Json, members: list[str]) -> None:
     )
     if not members:
         st.caption("Nobody is enrolled yet: add people on the Members page, then follow one by name.")
-    _show("object", prompt or "")
-    st.text_input("Object", placeholder=WHOLE, key="object", on_change=_set_object, args=args)
-    _show("part", WHOLE if not prompt else (prompt if prompt in SUGGESTIONS else None))
-    st.pills(
-        "Suggestions",
-        (WHOLE, *SUGGESTIONS),
-        key="part",
-        on_change=_set_part,
-        args=args,
-        label_visibility="collapsed",
-        wrap=True,
-    )
+    parts = [WHOLE, *SUGGESTIONS]
+    if prompt and prompt not in parts:
+        parts.append(prompt)
+    _show("object", prompt or WHOLE)
+    # One widget for suggestions and free text: two that set each other undo each other's changes on a slow machine.
+    st.selectbox("Object", parts, key="object", accept_new_options=True, on_change=_set_object, args=args)
+    st.caption("Choose a part of the person, or type one.")
     _show("style", style)
     st.pills(
         "Style",
@@ -219,12 +214,8 @@ def _set_member(api: Service, stream_id: str) -> None:
 
 
 def _set_object(api: Service, stream_id: str) -> None:
-    _change(api, stream_id, object=st.session_state["object"].strip() or None)
-
-
-def _set_part(api: Service, stream_id: str) -> None:
-    part = st.session_state["part"]
-    _change(api, stream_id, object=None if part in (None, WHOLE) else part)
+    prompt = (st.session_state["object"] or "").strip()
+    _change(api, stream_id, object=None if prompt in ("", WHOLE) else prompt)
 
 
 def _set_style(api: Service, stream_id: str) -> None:
