@@ -112,10 +112,10 @@ def test_each_face_gets_the_person_that_covers_it(engine: Sam3Engine, network: N
     engine.encode(picture(0))
     people = engine._scene.find(["person"])["person"]
     masks = people.masks
-    chosen = [int(i) for i in np.argsort(-masks.reshape(len(masks), -1).sum(axis=1)) if masks[i].any()][:2]
+    chosen = [index for index, mask in enumerate(masks) if mask.mean() > 0.1][:2]
     faces = [face_in(masks[i]) for i in chosen]
     expected = assign_faces(masks, people.scores.tolist(), faces, (HEIGHT, WIDTH))
-    assert len(set(expected.values())) == len(faces)
+    assert 1 <= len(faces) == len(set(expected.values()))
     for track_id, face in enumerate(faces):
         engine.prompt(track_id, face_xyxy=face)
     regions = engine.propagate([0, 1])

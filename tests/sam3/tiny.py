@@ -110,10 +110,10 @@ def sam3_model(seed: int = 0, size: int = SIZE, *, lively: bool = True) -> Sam3V
     return model
 
 
-def enliven(tracker: torch.nn.Module, gain: float = 0.7) -> None:
+def enliven(tracker: torch.nn.Module, gain: float = 0.6, offset: float = 0.03) -> None:
     """Make a random tracker's masks depend on its memory, and its objects be there.
 
-    At 0.7 one forgotten memory changes logits by 1e-2 and rounding dies out again; from about 1.0 on such a network is
+    At 0.6 one forgotten memory changes logits by 1e-3 and rounding dies out again; from about 1.0 on such a network is
     chaotic, and any two orders of summation drift apart.
     """
     generator = torch.Generator().manual_seed(7)
@@ -128,6 +128,8 @@ def enliven(tracker: torch.nn.Module, gain: float = 0.7) -> None:
                 parameter.normal_(0, 0.5, generator=generator)
         # Fine detail of the picture decides where a mask is, so that none is all of the picture or none of it.
         tracker.mask_decoder.conv_s0.weight.mul_(20)
+        for head in tracker.mask_decoder.output_hypernetworks_mlps:
+            head.proj_out.bias.fill_(offset)
         tracker.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(4.0)
 
 
@@ -213,5 +215,5 @@ def edgetam_model(seed: int = 0) -> EdgeTamVideoModel:
         **MEMORY,
     )
     model = EdgeTamVideoModel(config).eval()
-    enliven(model)
+    enliven(model, offset=0.3)
     return model
