@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, get_args
 import typer
 from typer.core import TyperGroup
 
-from streamer import __version__, cli_doctor, cli_members, cli_models, cli_up
+from streamer import __version__, cli_doctor, cli_eval, cli_members, cli_models, cli_up
 from streamer.bench import cli as cli_bench
 from streamer.errors import StreamerError, redact
 from streamer.service.settings import Settings, VisionSettings, load
@@ -87,6 +87,7 @@ app = typer.Typer(
 app.command("up")(cli_up.up)
 app.command("serve")(cli_up.serve)
 app.command("doctor")(cli_doctor.doctor)
+app.command("eval")(cli_eval.evaluate)
 app.add_typer(cli_members.app, name="members", help="People that the service knows: add, list, remove.")
 app.add_typer(cli_models.app, name="models", help="Model files: list, pull.")
 app.add_typer(cli_bench.app, name="bench", help="Measure; prints JSON.")

@@ -17,10 +17,11 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from streamer.errors import SourceUnusable
+from streamer.frames import Frame
 from streamer.ingest import reading
 from streamer.ingest.convert import to_i420
 from streamer.ingest.source import ThreadedSource
-from streamer.ingest.timeline import MAX_STEP_SECONDS
+from streamer.ingest.timeline import MAX_STEP_SECONDS, Timeline
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,27 @@ class FileSource(ThreadedSource):
             self._publish(i420, again_at, time.monotonic(), 0.0)
             self._last = (i420, again_at)
         self._stopping.wait(self._pace.until(pts_seconds))
+
+
+def read_frames(path: Path, max_size: tuple[int, int] = (1920, 1080)) -> Iterator[Frame]:
+    """Every picture of a video file, in order and as fast as they are taken; `index` counts decoded pictures.
+
+    Raises:
+        SourceUnusable: it is missing, unreadable, no video, or nothing in it can be decoded.
+    """
+    timeline = Timeline()
+    index = 0
+    with _opened(path) as (container, stream):
+        timeline.announce(reading.frame_rate(stream))
+        aspect = reading.pixel_aspect(stream)
+        for packet in reading.packets(container, stream):
+            for picture in reading.decode(packet):
+                began = time.monotonic()
+                i420 = to_i420(picture, max_size, aspect)
+                yield Frame(i420, index, timeline.step(reading.seconds(picture)), began, time.monotonic() - began)
+                index += 1
+    if index == 0:
+        raise SourceUnusable(f"{path}: not one picture in it can be decoded; re-encode it")
 
 
 class _Pace:
