@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +21,10 @@ class Known:
     """(n,) int64: row i of `embeddings` belongs to `names[owners[i]]`."""
     embeddings: np.ndarray
     """(n, d) float32 unit rows."""
+    rejected_owners: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """(k,) int64: row i of `rejected` is a face of which a person said that it is *not* `names[rejected_owners[i]]`."""
+    rejected: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    """(k, d) float32 unit rows."""
 
     @classmethod
     def nobody(cls, model_id: str = "") -> Known:
