@@ -21,8 +21,8 @@ from streamer.ingest.files import read_frames
 from streamer.service.settings import Settings
 from streamer.vision import enrolment, photos
 from streamer.vision.known import Known, PhotoFace
+from streamer.vision.loading import Models, build_models
 from streamer.vision.photo_reading import read_encoded
-from streamer.vision.processor import Models, build_models
 
 Tell = Callable[[str, int, int], None]
 """What is being done, how far, out of how much."""

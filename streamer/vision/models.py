@@ -15,9 +15,7 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from streamer.errors import ModelMissing
+from streamer.vision.fetching import SCRFD_REQUIREMENT, fetch_buffalo, fetch_scrfd, make_input_dynamic, sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +34,7 @@ MANIFEST = "manifest.json"
 _MEDIAPIPE = "Apache-2.0 (Google MediaPipe)"
 _INSIGHTFACE = "weights by InsightFace: non-commercial research only"
 
-SCRFD_REQUIREMENT = "scrfd==0.3.0"
-SCRFD_MEMBER = "scrfd-0.3.0/models/scrfd.onnx"
-SCRFD_SHA256 = "9c162a817c7dd32d35d1f1c6ae6445032d6e73c6c5fe61d8b5b663ba8bc86b30"
 SCRFD_FILE = "scrfd_2.5g_kps.onnx"
-FETCH_TIMEOUT_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +188,8 @@ class ModelStore:
                     if pack == "embedded":
                         _make_embedded(made, Path(temporary), say)
                     else:
-                        _fetch_buffalo(pack, made, Path(temporary), say)
+                        say(f"models: fetching {pack} from InsightFace's releases ({_INSIGHTFACE})")
+                        fetch_buffalo(pack, PACKS[pack].recogniser, made, Path(temporary))
                     _write_manifest(made)
                     _replace(made, folder, Path(temporary) / "old")
         except OSError as exc:
@@ -212,7 +208,7 @@ class ModelStore:
         """
         folder = self.folder(pack)
         files = [folder / PACKS[pack].recogniser] if pack in PACKS else sorted(folder.glob("*.onnx"))
-        digest = hashlib.sha256("".join(_sha256_of(file, pack) for file in files).encode()).hexdigest()[:12]
+        digest = hashlib.sha256("".join(_recogniser_digest(file, pack) for file in files).encode()).hexdigest()[:12]
         return f"{PACKS[pack].recogniser.removesuffix('.onnx') if pack in PACKS else folder.name}-{digest}"
 
     def weight(self, file: str) -> Path:
@@ -270,103 +266,12 @@ def _make_embedded(folder: Path, temporary: Path, say: Progress) -> None:
         raise ModelMissing(f"model file {source} is missing or damaged: reinstall the package")
     shutil.copyfile(source, folder / weight.file)
     say(f"models: fetching the face detector ({SCRFD_REQUIREMENT}, 3 MB; {_INSIGHTFACE})")
-    original = _fetch_scrfd(temporary / "sdist")
+    original = fetch_scrfd(temporary / "sdist")
     make_input_dynamic(original, folder / SCRFD_FILE)
 
 
-def _fetch_scrfd(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-    command += ["--no-binary", "scrfd", SCRFD_REQUIREMENT, "-d", str(folder)]
-    what_next = "check the network or the pip index, then run `streamer models pull embedded`"
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_TIMEOUT_SECONDS, check=False)
-    except subprocess.TimeoutExpired as exc:
-        raise ModelMissing(
-            f"pip did not fetch {SCRFD_REQUIREMENT} within {FETCH_TIMEOUT_SECONDS:.0f} s: {what_next}"
-        ) from exc
-    archives = list(folder.glob("*.tar.gz")) if folder.is_dir() else []
-    if done.returncode != 0 or not archives:
-        errors = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()] or ["no output"]
-        reason = next((line for line in errors if line.startswith("ERROR")), errors[-1])
-        raise ModelMissing(f"pip could not fetch {SCRFD_REQUIREMENT} ({reason.strip()}): {what_next}")
-    target = folder / "scrfd.onnx"
-    try:
-        with tarfile.open(archives[0]) as archive:
-            member = archive.extractfile(SCRFD_MEMBER)
-            if member is None:
-                raise KeyError(SCRFD_MEMBER)
-            target.write_bytes(member.read())
-    except (tarfile.TarError, KeyError) as exc:
-        raise ModelMissing(f"{archives[0].name} holds no {SCRFD_MEMBER}: {what_next}") from exc
-    if _status(target, SCRFD_SHA256) != "ok":
-        raise ModelMissing(
-            f"{SCRFD_MEMBER} from the package index fails its hash (expected SHA-256 {SCRFD_SHA256[:12]}…): {what_next}"
-        )
-    return target
-
-
-def make_input_dynamic(source: Path, target: Path) -> None:
-    """Rewrite SCRFD for any input height and width that are multiples of 32.
-
-    The export carries fixed sizes in its input and in its two upsampling nodes; scales 1, 1, 2, 2 say the same for
-    every size.
-    """
-    import numpy as np
-    import onnx
-    from onnx import numpy_helper
-
-    model = onnx.load(str(source))
-    graph = model.graph
-    for node in graph.node:
-        if node.op_type == "Resize":
-            scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), f"{node.name}_scales")
-            graph.initializer.append(scales)
-            del node.input[2:]
-            node.input.append(scales.name)
-    dimensions = graph.input[0].type.tensor_type.shape.dim
-    for axis, name in ((2, "height"), (3, "width")):
-        dimensions[axis].ClearField("dim_value")
-        dimensions[axis].dim_param = name
-    for output in graph.output:
-        anchors = output.type.tensor_type.shape.dim[1]
-        anchors.ClearField("dim_value")
-        anchors.dim_param = f"anchors_{output.name}"
-    del graph.value_info[:]
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(target))
-
-
-def _fetch_buffalo(pack: str, folder: Path, temporary: Path, say: Progress) -> None:
-    import zipfile
-
-    import requests
-    from insightface.utils.storage import download
-
-    say(f"models: fetching {pack} from InsightFace's releases ({_INSIGHTFACE})")
-    try:
-        # It prints to stdout, which belongs to the commands' own output.
-        with contextlib.redirect_stdout(sys.stderr):
-            fetched = Path(download("models", pack, force=True, root=str(temporary / "insightface")))
-    except (requests.RequestException, RuntimeError, zipfile.BadZipFile) as exc:
-        raise ModelMissing(
-            f"cannot fetch the face pack {pack} from github.com ({type(exc).__name__}: {exc}): check the network and "
-            f"run `streamer models pull {pack}`, or set vision.pack to `embedded` or to a folder with its .onnx files"
-        ) from exc
-    # Some releases hold the files in a folder of their own inside the archive.
-    for file in fetched.rglob("*.onnx"):
-        shutil.move(file, folder / file.name)
-    if not (folder / PACKS[pack].recogniser).exists():
-        raise ModelMissing(
-            f"the archive of {pack} holds no {PACKS[pack].recogniser}: run `streamer models pull {pack}`"
-        )
-
-
 def _write_manifest(folder: Path) -> None:
-    hashes = {file.name: _sha256(file) for file in sorted(folder.glob("*.onnx"))}
+    hashes = {file.name: sha256_of(file) for file in sorted(folder.glob("*.onnx"))}
     (folder / MANIFEST).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
 
 
@@ -378,21 +283,16 @@ def _replace(made: Path, folder: Path, old: Path) -> None:
     os.replace(made, folder)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sha256_of(path: Path, pack: str) -> str:
+def _recogniser_digest(path: Path, pack: str) -> str:
     try:
-        return _sha256(path)
+        return sha256_of(path)
     except OSError as exc:
         raise ModelMissing(f"model file {path} cannot be read ({exc}): run `streamer models pull {pack}`") from exc
 
 
 def _status(path: Path, sha256: str) -> FileStatus:
     try:
-        return "ok" if _sha256(path) == sha256 else "damaged"
+        return "ok" if sha256_of(path) == sha256 else "damaged"
     except OSError:
         return "missing"
 

@@ -3,50 +3,34 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from streamer.errors import VisionUnavailable
 from streamer.frames import Frame
 from streamer.tracks import FrameResult, Target, Track
 from streamer.vision.cuts import CutDetector
 from streamer.vision.engines.base import MaskEngine, Picture, Region
-from streamer.vision.engines.synthetic import SyntheticEngine, ellipse_box
+from streamer.vision.engines.synthetic import ellipse_box
 from streamer.vision.known import Known
 from streamer.vision.labels import LabelPainter, mask_box
-from streamer.vision.models import ModelStore, Progress
 from streamer.vision.naming import Namer, Naming
 from streamer.vision.prompts import phrases
+from streamer.vision.schedule import HOPELESS, LookSchedule
 from streamer.vision.smoothing import Smoother
 from streamer.vision.tracking import People, Person, clip_box, overlap, person_box
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
-    from streamer.vision.engines.lite import LiteModels
     from streamer.vision.faces import Face, FaceReader
 
-SOON = 3
-"""Frames between two looks for faces while a name is undecided or a track is lost."""
-EMPTY = 5
-"""Frames between two looks while nobody is there, for the first `EMPTY_LOOKS` of a shot."""
-EMPTY_LOOKS = 6
-LOOK_SECONDS = 0.7
-"""Looks are no further apart than this at any frame rate, so that a name is there within a second of a face."""
 SMALLEST_FACE = 14.0
 """Pixels of height; smaller ones are neither named nor followed."""
 COMPARED_A_LOOK = 8
 """Faces that are embedded in one look at most; the others have their turn in the next one."""
-SETTLED_LOOKS = 6
-"""Looks after which an unknown track is compared only now and then."""
-SETTLED_EVERY = 3
 SEEDS_A_FRAME = 2
 """Tracks whose mask is sought from their face alone, on one frame."""
-HOPELESS = 3
-"""Frames in a row without a mask after which a track is tried again only when its face is seen."""
 DOUBT_FAILURES = 3
 """Frames in a row without a mask after which a name must prove itself again."""
 
@@ -78,10 +62,7 @@ class FrameProcessor:
         self._cuts = CutDetector()
         self._smoother = Smoother(0.0 if still else settings.smoothing)
         self._painter = LabelPainter()
-        self._step = 0
-        self._looked_step: int | None = None
-        self._looked_at = 0.0
-        self._empty_looks = 0
+        self._schedule = LookSchedule(settings.identity_every)
         self._turn = 0
         self._names: dict[int, Naming] = {}
 
@@ -127,7 +108,7 @@ class FrameProcessor:
         identified, identity_seconds = False, 0.0
         if self._faces is None:
             self._follow_synthetic(frame)
-        elif self._look_due(frame):
+        elif self._schedule.due(self._people, self._namer, frame.pts_seconds):
             identified = True
             before = time.perf_counter()
             new = self._look(self._faces, bgr, frame)
@@ -138,7 +119,7 @@ class FrameProcessor:
         self._decide(frame)
         label_map = self._paint(frame)
         tracks = tuple(self._track(person, frame) for person in self._people if self._reported(person))
-        self._step += 1
+        self._schedule.end_frame()
         total = time.perf_counter() - started
         return FrameResult(
             frame_index=frame.index,
@@ -180,24 +161,6 @@ class FrameProcessor:
             self._turn += 1
             wanted.append(others[self._turn % len(others)])
         return wanted
-
-    def _look_due(self, frame: Frame) -> bool:
-        """Whether to look for faces on this frame."""
-        if self._looked_step is None:
-            return True
-        since = self._step - self._looked_step
-        if since >= self._settings.identity_every or frame.pts_seconds - self._looked_at >= LOOK_SECONDS:
-            return True
-        if not len(self._people):
-            return since >= EMPTY and self._empty_looks < EMPTY_LOOKS
-        return since >= SOON and (
-            self._people.crowded()
-            or any(
-                self._namer.undecided(person.id) or 0 < person.failures < HOPELESS
-                for person in self._people
-                if person.face_missed < HOPELESS
-            )
-        )
 
     # Masks ----------------------------------------------------------------------------------------------------------
 
@@ -258,14 +221,13 @@ class FrameProcessor:
         self._engine.reset()
         self._smoother.reset()
         self._names.clear()
-        self._looked_step = None
-        self._empty_looks = 0
+        self._schedule.new_shot()
 
     # Faces ----------------------------------------------------------------------------------------------------------
 
     def _look(self, reader: FaceReader, bgr: np.ndarray, frame: Frame) -> list[Person]:
         """Find faces, match them to tracks, gather evidence; returns the tracks that need a mask on this frame."""
-        self._looked_step, self._looked_at = self._step, frame.pts_seconds
+        self._schedule.looked(frame.pts_seconds)
         found = reader.find_in_photo(bgr) if self._still else reader.find(bgr)
         faces = [face for face in found if face.height >= SMALLEST_FACE]
         matched = self._people.match(faces)
@@ -278,7 +240,7 @@ class FrameProcessor:
         # The faces of the target and of undecided tracks come first.
         for position in sorted(matched, key=lambda position: self._urgency(matched[position])):
             person, face = matched[position], faces[position]
-            if self._wants_look(person) and budget.take():
+            if self._schedule.compares(person.id, self._namer) and budget.take():
                 embedding, quality = reader.compare(bgr, face)
                 if self._namer.is_someone_else(person.id, embedding, quality):
                     self._drop(person)
@@ -290,7 +252,7 @@ class FrameProcessor:
         alive = {person.id for person in self._people}
         unmatched = [face for position, face in enumerate(faces) if _gone(matched.get(position), alive)]
         need += self._start(reader, bgr, frame, unmatched, budget)
-        self._empty_looks = 0 if len(self._people) else self._empty_looks + 1
+        self._schedule.found(len(self._people) > 0)
         return need
 
     def _start(
@@ -327,12 +289,6 @@ class FrameProcessor:
     def _urgency(self, person: Person) -> tuple[bool, bool, int]:
         named = person.id in self._names and self._names[person.id].name is not None
         return not self._is_target(person), named, self._namer.looks(person.id)
-
-    def _wants_look(self, person: Person) -> bool:
-        looks = self._namer.looks(person.id)
-        if looks < SETTLED_LOOKS or self._namer.undecided(person.id) or self._namer.named(person.id):
-            return True
-        return (self._step // max(self._settings.identity_every, 1) + person.id) % SETTLED_EVERY == 0
 
     def _decide(self, frame: Frame) -> None:
         if self._faces is None:
@@ -420,61 +376,3 @@ def _union(regions: list[Region]) -> Region | None:
     first = regions[0]
     logits = np.maximum.reduce([region.logits for region in regions])
     return Region(first.box_xyxy, logits, first.presence, first.face_xyxy)
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """What a worker loads once and its streams share. Not thread-safe: one worker, one thread."""
-
-    settings: VisionSettings
-    faces: FaceReader | None
-    """None: the engine needs no models."""
-    lite: LiteModels | None
-
-    def engine(self) -> MaskEngine:
-        """A fresh engine for one stream."""
-        if self.lite is None:
-            return SyntheticEngine(self.settings.synthetic_delay_seconds)
-        from streamer.vision.engines.lite import LiteEngine
-
-        return LiteEngine(self.lite)
-
-    def processor(self, *, still: bool = False, first_track_id: int = 1) -> FrameProcessor:
-        """A fresh processor for one stream; `still`: for photos, each a frame of its own.
-
-        `first_track_id`: where ids go on when a stream outlives a worker: an id never means two people.
-        """
-        return FrameProcessor(self.engine(), self.faces, self.settings, still=still, first_track_id=first_track_id)
-
-    def check_phrase(self, prompt: str) -> None:
-        """Raises `PromptUnsupported` where the engine cannot answer the object prompt."""
-        engine = self.engine()
-        for phrase in phrases(prompt):
-            engine.check_phrase(phrase)
-
-
-def build_models(vision: VisionSettings, data_folder: Path, on_progress: Progress | None = None) -> Models:
-    """Load what `vision.engine` needs, fetching the face pack where it is absent.
-
-    Raises:
-        ModelMissing: a model is absent and cannot be fetched, or is damaged.
-        VisionUnavailable: the device is not to be had, or the engine is `none`, which sees nothing.
-    """
-    if vision.engine == "none":
-        raise VisionUnavailable("vision.engine is none: frames pass through; set it to lite to find people")
-    if vision.engine == "synthetic":
-        return Models(vision, None, None)
-    from streamer.vision.engines.lite import LiteModels
-    from streamer.vision.faces import FaceReader
-
-    store = ModelStore(data_folder)
-    folder = store.ensure(vision.pack, on_progress)
-    weights = {name: store.weight(name) for name in LiteModels.FILES}
-    reader = FaceReader(
-        folder,
-        store.model_id(vision.pack),
-        detector_size=(vision.detector_width, vision.detector_height),
-        threads=vision.threads,
-        device=vision.device,
-    )
-    return Models(vision, reader, LiteModels.load(weights, vision.threads, vision.device))

@@ -27,7 +27,8 @@ from streamer.vision.ring import FrameRing, SharedBytes
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
-    from streamer.vision.processor import FrameProcessor, Models
+    from streamer.vision.loading import Models
+    from streamer.vision.processor import FrameProcessor
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def main(connection: Connection, vision: VisionSettings, data_folder: Path, log_
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s vision: %(message)s")
     started = time.monotonic()
     try:
-        from streamer.vision.processor import build_models
+        from streamer.vision.loading import build_models
 
         models = build_models(vision, data_folder)
     except StreamerError as exc:

@@ -20,8 +20,9 @@ from streamer.service.settings import VisionSettings
 from streamer.tracks import LABEL_PERSON, FrameResult, Target, Track
 from streamer.vision.faces import input_size, providers_of
 from streamer.vision.known import Known
+from streamer.vision.loading import Models, build_models
 from streamer.vision.models import MANIFEST, SCRFD_FILE, ModelStore
-from streamer.vision.processor import FrameProcessor, Models, build_models
+from streamer.vision.processor import FrameProcessor
 
 pytestmark = pytest.mark.models
 

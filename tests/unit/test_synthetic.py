@@ -13,7 +13,8 @@ from streamer.frames import Frame
 from streamer.service.settings import VisionSettings
 from streamer.tracks import LABEL_OBJECT, LABEL_PERSON, FrameResult, Target
 from streamer.vision.engines.synthetic import RADIUS_X, RADIUS_Y, ellipse_box
-from streamer.vision.processor import FrameProcessor, build_models
+from streamer.vision.loading import build_models
+from streamer.vision.processor import FrameProcessor
 
 
 def grey(index: int, width: int = 320, height: int = 180, pts_seconds: float | None = None) -> Frame:

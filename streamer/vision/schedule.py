@@ -1,0 +1,72 @@
+"""When to look for faces: at once in a new shot, soon while anything is open, now and then while all is settled."""
+
+from __future__ import annotations
+
+from streamer.vision.naming import Namer
+from streamer.vision.tracking import People
+
+SOON = 3
+"""Frames between two looks for faces while a name is undecided or a track is lost."""
+EMPTY = 5
+"""Frames between two looks while nobody is there, for the first `EMPTY_LOOKS` of a shot."""
+EMPTY_LOOKS = 6
+LOOK_SECONDS = 0.7
+"""Looks are no further apart than this at any frame rate, so that a name is there within a second of a face."""
+SETTLED_LOOKS = 6
+"""Looks after which an unknown track is compared only now and then."""
+SETTLED_EVERY = 3
+HOPELESS = 3
+"""Frames in a row without a mask after which a track is tried again only when its face is seen."""
+
+
+class LookSchedule:
+    """Of one stream. Told of every look and of the end of every frame."""
+
+    def __init__(self, every: int) -> None:
+        """`every`: frames between two looks while nothing asks for one earlier."""
+        self._every = every
+        self._step = 0
+        self._looked_step: int | None = None
+        self._looked_at = 0.0
+        self._empty_looks = 0
+
+    def due(self, people: People, namer: Namer, pts_seconds: float) -> bool:
+        """Whether to look for faces on this frame."""
+        if self._looked_step is None:
+            return True
+        since = self._step - self._looked_step
+        if since >= self._every or pts_seconds - self._looked_at >= LOOK_SECONDS:
+            return True
+        if not len(people):
+            return since >= EMPTY and self._empty_looks < EMPTY_LOOKS
+        return since >= SOON and (
+            people.crowded()
+            or any(
+                namer.undecided(person.id) or 0 < person.failures < HOPELESS
+                for person in people
+                if person.face_missed < HOPELESS
+            )
+        )
+
+    def compares(self, track: int, namer: Namer) -> bool:
+        """Whether the face of this track is worth a comparison in the present look."""
+        if namer.looks(track) < SETTLED_LOOKS or namer.undecided(track) or namer.named(track):
+            return True
+        return (self._step // max(self._every, 1) + track) % SETTLED_EVERY == 0
+
+    def looked(self, pts_seconds: float) -> None:
+        """A look begins on this frame."""
+        self._looked_step, self._looked_at = self._step, pts_seconds
+
+    def found(self, anybody: bool) -> None:
+        """How the look ended."""
+        self._empty_looks = 0 if anybody else self._empty_looks + 1
+
+    def end_frame(self) -> None:
+        """The frame is done."""
+        self._step += 1
+
+    def new_shot(self) -> None:
+        """Look on the next frame."""
+        self._looked_step = None
+        self._empty_looks = 0
