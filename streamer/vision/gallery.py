@@ -1,8 +1,9 @@
-"""The gallery: members, their photos, and what face recognition made of them. SQLite beside two folders of files.
+"""The gallery: members, their photos, and what face recognition made of them. SQLite beside folders of files.
 
-    FOLDER/gallery.sqlite3       members, photos, embeddings (see `gallery_database`)
+    FOLDER/gallery.sqlite3       members, photos, rejected faces, embeddings (see `gallery_database`)
     FOLDER/photos/ID.EXT         the bytes as they were given: another model can read them again later
     FOLDER/thumbnails/ID.jpg     160 x 160, around the face
+    FOLDER/rejected/ID.jpg       crops of faces that are not the member's
 
 Several processes may use one gallery at once. A file is written while the write lock is held and before its row is
 committed, and deleted after its row is gone; what a failure leaves in between is swept when a gallery is opened.
@@ -11,7 +12,6 @@ committed, and deleted after its row is gone; what a failure leaves in between i
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import logging
 import secrets
@@ -19,27 +19,23 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from streamer.errors import GalleryUnavailable, MemberExists, MemberUnknown, PhotoRefused
+from streamer.errors import GalleryUnavailable, MemberExists, MemberUnknown
+from streamer.vision import gallery_rows as rows
 from streamer.vision import member_name
 from streamer.vision.gallery_database import connect_reader, open_database, translated
 from streamer.vision.known import Known, PhotoFace
-from streamer.vision.member import Member, NewPhoto, Photo
+from streamer.vision.member import Member, NewMember, NewPhoto, NewRejection, Photo, RejectedFace
 from streamer.vision.photo_files import PhotoFiles, unlink
 
 log = logging.getLogger(__name__)
 
 DATABASE = "gallery.sqlite3"
-
-_PHOTO_COLUMNS = (
-    "id, member_id, extension, file, source, width, height, bytes, face_x0, face_y0, face_x1, face_y1, remark, added_at"
-)
 
 
 class Gallery:
@@ -97,7 +93,7 @@ class Gallery:
     def members(self) -> list[Member]:
         """Everybody, by name."""
         with self._reading() as db:
-            return self._members(db, "", ())
+            return rows.members(db)
 
     def member(self, name: str) -> Member:
         """The member of that name; case does not count.
@@ -106,45 +102,63 @@ class Gallery:
             MemberUnknown: with the nearest names.
         """
         with self._reading() as db:
-            number = _number(db, name)
-            return self._members(db, "WHERE members.id = ?", (number,))[0]
+            return _member(db, rows.number_of(db, name))
 
     def add_member(
         self, name: str, *, display_name: str | None = None, group: str | None = None, consent: str | None = None
     ) -> Member:
-        """A new member without photos.
+        """A new member without photos. A group that is there already keeps its spelling.
 
         Raises:
-            GalleryError: the name cannot be used (see `member_name.clean`).
+            GalleryError: the name, the display name or the group cannot be used (see `member_name`).
             MemberExists: the name is taken, in whatever case.
         """
-        cleaned = member_name.clean(name)
-        values = (cleaned, member_name.key(cleaned), display_name or cleaned, group, consent, _now())
         with self._writing() as db:
-            taken = db.execute("SELECT name FROM members WHERE key = ?", values[1:2]).fetchone()
-            if taken is not None:
-                raise MemberExists(f"there is a member {taken[0]!r} already; add photos to it, or choose another name")
-            db.execute(
-                "INSERT INTO members (name, key, display_name, group_name, consent, created_at) VALUES (?,?,?,?,?,?)",
-                values,
-            )
-        return self.member(cleaned)
+            return _member(db, _insert_member(db, NewMember(name, display_name, group, consent)))
+
+    def change_member(
+        self,
+        name: str,
+        *,
+        display_name: str | None = "",
+        group: str | None = "",
+        consent: str | None = "",
+    ) -> Member:
+        """Change what is said about a member. "" leaves as it is, None takes away (the name is then what is shown).
+
+        Raises:
+            MemberUnknown
+            GalleryError: the display name or the group cannot be used.
+        """
+        with self._writing() as db:
+            number = rows.number_of(db, name)
+            if display_name != "":
+                shown = member_name.clean_text(display_name or "", "display name")
+                db.execute("UPDATE members SET display_name = coalesce(?, name) WHERE id = ?", (shown, number))
+            if group != "":
+                spelt = rows.group_spelling(db, member_name.clean_text(group or "", "group"))
+                db.execute("UPDATE members SET group_name = ? WHERE id = ?", (spelt, number))
+            if consent != "":
+                db.execute("UPDATE members SET consent = ? WHERE id = ?", (consent, number))
+            return _member(db, number)
 
     def remove_member(self, name: str, *, only_empty: bool = False) -> Member | None:
-        """Delete a member with photos, thumbnails and embeddings, for real; the answer is what was deleted.
+        """Delete a member with photos, thumbnails, rejected faces and embeddings, for real; what was deleted.
 
         Args:
-            only_empty: Leave a member that has photos; the answer is then None.
+            only_empty: Leave a member that has photos or rejected faces; the answer is then None.
 
         Raises:
             MemberUnknown
         """
         with self._writing() as db:
-            number = _number(db, name)
-            member = self._members(db, "WHERE members.id = ?", (number,))[0]
-            if only_empty and member.photos:
+            number = rows.number_of(db, name)
+            member = _member(db, number)
+            if only_empty and (member.photos or member.rejected):
                 return None
-            files = [path for row in _photo_rows(db, number) for path in self._files.paths(row["id"], row["extension"])]
+            files = [self._files.rejected_path(face.id) for face in member.rejected]
+            for row in rows.photo_rows(db, number):
+                files += self._files.paths(row["id"], row["extension"])
             db.execute("DELETE FROM members WHERE id = ?", (number,))
         self._delete_for_real(files)
         return member
@@ -153,9 +167,8 @@ class Gallery:
 
     def find_photo(self, name: str, data: bytes) -> Photo | None:
         """The member's photo with exactly these bytes, if it is there. Raises `MemberUnknown`."""
-        digest = hashlib.sha256(data).hexdigest()
         with self._reading() as db:
-            return self._photo(db, _number(db, name), "sha256", digest)
+            return rows.photo_where(db, rows.number_of(db, name), "sha256", _digest(data))
 
     def add_photo(self, name: str, new: NewPhoto) -> Photo:
         """Store a photo with its thumbnail and embedding. The same bytes twice give the photo that is there.
@@ -163,23 +176,39 @@ class Gallery:
         Raises:
             MemberUnknown
         """
-        _check_embedding(new.face.embedding)
-        digest = hashlib.sha256(new.data).hexdigest()
-        with contextlib.ExitStack() as undo:
-            with self._writing() as db:
-                number = _number(db, name)
-                present = self._photo(db, number, "sha256", digest)
-                if present is not None:
-                    return present
-                photo_id = secrets.token_hex(8)
-                undo.callback(unlink, self._files.paths(photo_id, new.extension))
-                self._files.write(photo_id, new.extension, new.data, new.thumbnail)
-                _insert_photo(db, photo_id, number, digest, new)
-                _insert_embedding(db, photo_id, new.model_id, new.face)
-                added = self._photo(db, number, "id", photo_id)
-            undo.pop_all()
-        assert added is not None
-        return added
+        with self._storing() as (db, undo):
+            return self._store_photo(db, undo, rows.number_of(db, name), new)
+
+    def enrol(
+        self,
+        new: NewMember,
+        photos: Sequence[NewPhoto],
+        rejected: Sequence[NewRejection] = (),
+        *,
+        regroup: bool = False,
+    ) -> tuple[list[Photo], list[RejectedFace]]:
+        """Store photos and rejected faces of one member, all or none; the member is made if it is not there.
+
+        Args:
+            new: Of a member that is there only what it lacks is taken over.
+            regroup: The group is taken over in any case.
+
+        Raises:
+            GalleryError: the name, the display name or the group cannot be used.
+        """
+        with self._storing() as (db, undo):
+            try:
+                number = rows.number_of(db, new.name)
+            except MemberUnknown:
+                number = _insert_member(db, new)
+            group = rows.group_spelling(db, member_name.clean_text(new.group or "", "group"))
+            order = "coalesce(?, group_name)" if regroup else "coalesce(group_name, ?)"
+            db.execute(
+                f"UPDATE members SET group_name = {order}, consent = coalesce(consent, ?) WHERE id = ?",
+                (group, new.consent, number),
+            )
+            stored = [self._store_photo(db, undo, number, photo) for photo in photos]
+            return stored, [self._store_rejected(db, undo, number, face) for face in rejected]
 
     def remove_photo(self, name: str, photo_id: str) -> None:
         """Delete one photo with its thumbnail and embeddings, for real.
@@ -188,43 +217,15 @@ class Gallery:
             MemberUnknown: no such member, or no such photo of that member.
         """
         with self._writing() as db:
-            row = _photo_row(db, name, photo_id)
+            row = rows.photo_row(db, name, photo_id)
             db.execute("DELETE FROM photos WHERE id = ?", (row["id"],))
         self._delete_for_real(self._files.paths(row["id"], row["extension"]))
 
     def thumbnail(self, name: str, photo_id: str) -> bytes:
         """The JPEG thumbnail of a member's photo. Raises `MemberUnknown`, also where its file is gone."""
         with self._reading() as db:
-            row = _photo_row(db, name, photo_id)
+            row = rows.photo_row(db, name, photo_id)
             return self._files.thumbnail(row["id"])
-
-    # Embeddings
-
-    def known(self, model_id: str) -> Known:
-        """Every face that `model_id` embedded, as naming wants it. Members without one are left out."""
-        with self._reading() as db:
-            rows = db.execute(
-                "SELECT members.name, vector FROM embeddings JOIN photos ON photos.id = photo_id "
-                "JOIN members ON members.id = member_id WHERE model_id = ? ORDER BY members.key, photos.rowid",
-                (model_id,),
-            ).fetchall()
-        if not rows:
-            return Known.nobody(model_id)
-        names = tuple(dict.fromkeys(row["name"] for row in rows))
-        index = {name: number for number, name in enumerate(names)}
-        owners = np.array([index[row["name"]] for row in rows], np.int64)
-        embeddings = np.stack([np.frombuffer(row["vector"], "<f4") for row in rows]).astype(np.float32)
-        return Known(model_id, names, owners, embeddings)
-
-    def photos_without(self, model_id: str) -> list[Photo]:
-        """Photos that `model_id` has not embedded yet: what a change of the model has to read again."""
-        with self._reading() as db:
-            rows = db.execute(
-                f"SELECT {_PHOTO_COLUMNS} FROM photos WHERE id NOT IN "
-                "(SELECT photo_id FROM embeddings WHERE model_id = ?) ORDER BY rowid",
-                (model_id,),
-            ).fetchall()
-            return [_as_photo(row, _models(db, row["id"])) for row in rows]
 
     def photo_bytes(self, photo_id: str) -> bytes:
         """The photo as it was given.
@@ -238,12 +239,79 @@ class Gallery:
                 raise MemberUnknown(f"no photo {photo_id[:40]!r} in the gallery; it was removed")
             return self._files.photo(photo_id, row["extension"])
 
+    # Rejected faces
+
+    def add_rejected(self, name: str, new: NewRejection) -> RejectedFace:
+        """Store a face that is not the member's. The same bytes twice give the one that is there.
+
+        Raises:
+            MemberUnknown
+        """
+        with self._storing() as (db, undo):
+            return self._store_rejected(db, undo, rows.number_of(db, name), new)
+
+    def find_rejected(self, name: str, jpeg: bytes) -> RejectedFace | None:
+        """The member's rejected face with exactly these bytes, if it is there. Raises `MemberUnknown`."""
+        with self._reading() as db:
+            return _rejected(db, rows.number_of(db, name), _digest(jpeg))
+
+    def remove_rejected(self, name: str, rejection_id: str) -> None:
+        """Take a rejection back: delete its crop and embeddings, for real.
+
+        Raises:
+            MemberUnknown: no such member, or no such rejected face of that member.
+        """
+        with self._writing() as db:
+            row = rows.rejected_row(db, name, rejection_id)
+            db.execute("DELETE FROM rejections WHERE id = ?", (row["id"],))
+        self._delete_for_real([self._files.rejected_path(row["id"])])
+
+    def rejected_jpeg(self, name: str, rejection_id: str) -> bytes:
+        """The crop of a member's rejected face. Raises `MemberUnknown`, also where its file is gone."""
+        with self._reading() as db:
+            return self._files.rejected(rows.rejected_row(db, name, rejection_id)["id"])
+
+    # Embeddings
+
+    def known(self, model_id: str) -> Known:
+        """Every face that `model_id` embedded, as naming wants it. Members without one are left out."""
+        with self._reading() as db:
+            return rows.known(db, model_id)
+
+    def photos_without(self, model_id: str) -> list[Photo]:
+        """Photos that `model_id` has not embedded yet: what a change of the model has to read again."""
+        with self._reading() as db:
+            missing = db.execute(
+                f"SELECT {rows.PHOTO_COLUMNS} FROM photos WHERE id NOT IN "
+                "(SELECT photo_id FROM embeddings WHERE model_id = ?) ORDER BY rowid",
+                (model_id,),
+            ).fetchall()
+            return [rows.as_photo(row, rows.models_of(db, row["id"])) for row in missing]
+
+    def rejected_without(self, model_id: str) -> list[tuple[str, RejectedFace]]:
+        """(member, rejected face) that `model_id` has not embedded yet."""
+        with self._reading() as db:
+            everybody = rows.members(db)
+        return [(member.name, face) for member in everybody for face in member.rejected if model_id not in face.models]
+
     def add_embedding(self, photo_id: str, model_id: str, face: PhotoFace) -> None:
         """Store what a further model made of a photo's face. A photo removed meanwhile is no error."""
-        _check_embedding(face.embedding)
+        rows.check_embedding(face.embedding)
         with self._writing() as db:
             if db.execute("SELECT 1 FROM photos WHERE id = ?", (photo_id,)).fetchone():
-                _insert_embedding(db, photo_id, model_id, face)
+                rows.insert_embedding(db, photo_id, model_id, face)
+
+    def add_rejected_embedding(self, rejection_id: str, model_id: str, embedding: np.ndarray) -> None:
+        """Store what a further model made of a rejected face. One removed meanwhile is no error."""
+        rows.check_embedding(embedding)
+        with self._writing() as db:
+            if db.execute("SELECT 1 FROM rejections WHERE id = ?", (rejection_id,)).fetchone():
+                rows.insert_rejected_embedding(db, rejection_id, model_id, embedding)
+
+    def remark_rejected(self, rejection_id: str, remark: str) -> None:
+        """Say something about a rejected face. One removed meanwhile is no error."""
+        with self._writing() as db:
+            db.execute("UPDATE rejections SET remark = ? WHERE id = ?", (remark, rejection_id))
 
     # Inside
 
@@ -281,19 +349,44 @@ class Gallery:
         self._check_open()
         return int(self._poll.execute("PRAGMA data_version").fetchone()[0])
 
-    def _members(self, db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Member]:
-        found = []
-        for row in db.execute(f"SELECT * FROM members {where} ORDER BY key", values).fetchall():
-            photos = tuple(_as_photo(photo, _models(db, photo["id"])) for photo in _photo_rows(db, row["id"]))
-            group, consent = row["group_name"], row["consent"]
-            found.append(Member(row["name"], row["display_name"], group, consent, row["created_at"], photos))
-        return found
+    @contextmanager
+    def _storing(self) -> Iterator[tuple[sqlite3.Connection, contextlib.ExitStack]]:
+        """`_writing`, with a stack of what takes the new files back if the transaction fails."""
+        with contextlib.ExitStack() as undo:
+            with self._writing() as db:
+                yield db, undo
+            undo.pop_all()
 
-    def _photo(self, db: sqlite3.Connection, number: int, column: str, value: str) -> Photo | None:
-        row = db.execute(
-            f"SELECT {_PHOTO_COLUMNS} FROM photos WHERE member_id = ? AND {column} = ?", (number, value)
-        ).fetchone()
-        return None if row is None else _as_photo(row, _models(db, row["id"]))
+    def _store_photo(self, db: sqlite3.Connection, undo: contextlib.ExitStack, number: int, new: NewPhoto) -> Photo:
+        rows.check_embedding(new.face.embedding)
+        digest = _digest(new.data)
+        present = rows.photo_where(db, number, "sha256", digest)
+        if present is not None:
+            return present
+        photo_id = secrets.token_hex(8)
+        undo.callback(unlink, self._files.paths(photo_id, new.extension))
+        self._files.write(photo_id, new.extension, new.data, new.thumbnail)
+        rows.insert_photo(db, photo_id, number, digest, new)
+        rows.insert_embedding(db, photo_id, new.model_id, new.face)
+        added = rows.photo_where(db, number, "id", photo_id)
+        assert added is not None
+        return added
+
+    def _store_rejected(
+        self, db: sqlite3.Connection, undo: contextlib.ExitStack, number: int, new: NewRejection
+    ) -> RejectedFace:
+        rows.check_embedding(new.face.embedding)
+        digest = _digest(new.jpeg)
+        present = _rejected(db, number, digest)
+        if present is not None:
+            return present
+        rejection_id = secrets.token_hex(8)
+        undo.callback(unlink, [self._files.rejected_path(rejection_id)])
+        self._files.write_rejected(rejection_id, new.jpeg)
+        rows.insert_rejection(db, rejection_id, number, digest, new)
+        added = _rejected(db, number, digest)
+        assert added is not None
+        return added
 
     def _delete_for_real(self, files: Sequence[Path]) -> None:
         unlink(files)
@@ -307,97 +400,41 @@ class Gallery:
     def _sweep(self) -> None:
         """Delete the files that a crash left without a row."""
         with translated(self._path):
-            if not self._files.strays(_photo_ids(self._db)):
+            if not self._files.strays(rows.file_ids(self._db)):
                 return
         with self._writing() as db:
             # Looked at again under the write lock: whoever was just adding a photo is done.
-            strays = self._files.strays(_photo_ids(db))
+            strays = self._files.strays(rows.file_ids(db))
             unlink(strays)
         if strays:
             log.info("deleted %d files that an interrupted enrolment or removal had left", len(strays))
 
 
-def _number(db: sqlite3.Connection, name: str) -> int:
-    row = db.execute("SELECT id FROM members WHERE key = ?", (member_name.key(name),)).fetchone()
-    if row is not None:
-        return int(row[0])
-    names = [row[0] for row in db.execute("SELECT name FROM members ORDER BY key")]
-    near = difflib.get_close_matches(name[: member_name.MAX_CHARACTERS], names, n=1)
-    if near:
-        hint = f"did you mean {near[0]!r}?"
-    elif names:
-        hint = f"known: {', '.join(names[:10])}{', …' if len(names) > 10 else ''}"
-    else:
-        hint = "the gallery is empty; add a member with photos first"
-    raise MemberUnknown(f"no member {name[: member_name.MAX_CHARACTERS]!r}; {hint}")
+def _member(db: sqlite3.Connection, number: int) -> Member:
+    return rows.members(db, "WHERE members.id = ?", (number,))[0]
 
 
-def _photo_rows(db: sqlite3.Connection, number: int) -> list[sqlite3.Row]:
-    return db.execute(f"SELECT {_PHOTO_COLUMNS} FROM photos WHERE member_id = ? ORDER BY rowid", (number,)).fetchall()
-
-
-def _photo_ids(db: sqlite3.Connection) -> set[str]:
-    return {row[0] for row in db.execute("SELECT id FROM photos")}
-
-
-def _photo_row(db: sqlite3.Connection, name: str, photo_id: str) -> sqlite3.Row:
-    for row in _photo_rows(db, _number(db, name)):
-        if row["id"] == photo_id:
-            return row
-    raise MemberUnknown(f"{name!r} has no photo {photo_id[:40]!r}; list the member to see its photos")
-
-
-def _models(db: sqlite3.Connection, photo_id: str) -> tuple[str, ...]:
-    rows = db.execute("SELECT model_id FROM embeddings WHERE photo_id = ? ORDER BY model_id", (photo_id,))
-    return tuple(row[0] for row in rows)
-
-
-def _as_photo(row: sqlite3.Row, models: tuple[str, ...]) -> Photo:
-    return Photo(
-        id=row["id"],
-        file=row["file"],
-        source=row["source"],
-        width=row["width"],
-        height=row["height"],
-        bytes=row["bytes"],
-        face_xyxy=(row["face_x0"], row["face_y0"], row["face_x1"], row["face_y1"]),
-        remark=row["remark"],
-        added_at=row["added_at"],
-        models=models,
+def _insert_member(db: sqlite3.Connection, new: NewMember) -> int:
+    cleaned = member_name.clean(new.name)
+    shown = member_name.clean_text(new.display_name or "", "display name")
+    group = rows.group_spelling(db, member_name.clean_text(new.group or "", "group"))
+    taken = db.execute("SELECT name FROM members WHERE key = ?", (member_name.key(cleaned),)).fetchone()
+    if taken is not None:
+        raise MemberExists(f"there is a member {taken[0]!r} already; add photos to it, or choose another name")
+    made = db.execute(
+        "INSERT INTO members (name, key, display_name, group_name, consent, created_at) VALUES (?,?,?,?,?,?)",
+        (cleaned, member_name.key(cleaned), shown or cleaned, group, new.consent, rows.now()),
     )
+    assert made.lastrowid is not None
+    return made.lastrowid
 
 
-def _insert_photo(db: sqlite3.Connection, photo_id: str, number: int, digest: str, new: NewPhoto) -> None:
-    box = [float(value) for value in new.face_xyxy]
-    about = (photo_id, number, new.extension, new.file, new.source, new.width, new.height, len(new.data))
-    db.execute(
-        f"INSERT INTO photos ({_PHOTO_COLUMNS}, sha256) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        (*about, *box, new.remark, _now(), digest),
-    )
+def _rejected(db: sqlite3.Connection, number: int, digest: str) -> RejectedFace | None:
+    row = db.execute(
+        f"SELECT {rows.REJECTION_COLUMNS} FROM rejections WHERE member_id = ? AND sha256 = ?", (number, digest)
+    ).fetchone()
+    return None if row is None else rows.as_rejected(row, rows.rejected_models(db, row["id"]))
 
 
-def _insert_embedding(db: sqlite3.Connection, photo_id: str, model_id: str, face: PhotoFace) -> None:
-    db.execute(
-        "INSERT OR REPLACE INTO embeddings (photo_id, model_id, vector, score, sharpness, yaw, made_at) "
-        "VALUES (?,?,?,?,?,?,?)",
-        (
-            photo_id,
-            model_id,
-            np.ascontiguousarray(face.embedding, "<f4").tobytes(),
-            float(face.score),
-            float(face.sharpness),
-            float(face.yaw),
-            _now(),
-        ),
-    )
-
-
-def _check_embedding(embedding: np.ndarray) -> None:
-    length = float(np.linalg.norm(embedding)) if embedding.ndim == 1 and embedding.size else 0.0
-    # A face of which recognition makes nothing (NaN, zeros) would match anybody, or break the comparison of all.
-    if not np.isfinite(length) or abs(length - 1) > 1e-3:
-        raise PhotoRefused("face recognition gave no usable embedding for this face; use another photo")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

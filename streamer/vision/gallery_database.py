@@ -55,6 +55,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX embeddings_by_model ON embeddings (model_id)",
     ),
+    (
+        """CREATE TABLE rejections (
+            id TEXT PRIMARY KEY,
+            member_id INTEGER NOT NULL REFERENCES members(id) ON DELETE CASCADE,
+            sha256 TEXT NOT NULL,
+            source TEXT NOT NULL,
+            face_x0 REAL NOT NULL, face_y0 REAL NOT NULL, face_x1 REAL NOT NULL, face_y1 REAL NOT NULL,
+            width INTEGER NOT NULL,
+            height INTEGER NOT NULL,
+            remark TEXT,
+            added_at TEXT NOT NULL,
+            UNIQUE (member_id, sha256)
+        )""",
+        """CREATE TABLE rejection_embeddings (
+            rejection_id TEXT NOT NULL REFERENCES rejections(id) ON DELETE CASCADE,
+            model_id TEXT NOT NULL,
+            vector BLOB NOT NULL,
+            made_at TEXT NOT NULL,
+            PRIMARY KEY (rejection_id, model_id)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX rejection_embeddings_by_model ON rejection_embeddings (model_id)",
+    ),
 )
 """Statement lists; the n-th takes a database of version n (`PRAGMA user_version`) to n + 1. Never edit one: append."""
 

@@ -16,7 +16,7 @@ class Photo:
     file: str
     """Name of the file as it was given."""
     source: str
-    """Where it came from: "upload", "cli", "demo"."""
+    """Where it came from: "upload", "cli", "demo", "stream", "archive", "config"."""
     width: int
     """Pixels, upright."""
     height: int
@@ -32,6 +32,25 @@ class Photo:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedFace:
+    """A face of which a person said that it is not the member: it weighs against that name from then on."""
+
+    id: str
+    source: str
+    """Where it was seen: "stream 1a2b3c4d, track 7"."""
+    width: int
+    """Pixels of the stored crop."""
+    height: int
+    face_xyxy: Box
+    """Pixels of the stored crop."""
+    remark: str | None
+    added_at: str
+    """UTC, ISO 8601."""
+    models: tuple[str, ...]
+    """Models that embedded this face; under any other one it does not weigh."""
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One person with a name."""
 
@@ -44,6 +63,18 @@ class Member:
     """UTC, ISO 8601."""
     photos: tuple[Photo, ...]
     """Oldest first."""
+    rejected: tuple[RejectedFace, ...] = ()
+    """Oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMember:
+    """A member to be made."""
+
+    name: str
+    display_name: str | None = None
+    group: str | None = None
+    consent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +96,18 @@ class NewPhoto:
     model_id: str
     face: PhotoFace
     remark: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRejection:
+    """A face that is not the member's and is to be stored as such."""
+
+    jpeg: bytes
+    """The face cut out, with some surroundings: another model can read it again later."""
+    width: int
+    """Pixels of `jpeg`."""
+    height: int
+    source: str
+    model_id: str
+    face: PhotoFace
+    """Its box is in pixels of `jpeg`."""

@@ -9,6 +9,9 @@ from streamer.errors import GalleryError
 MAX_CHARACTERS = 64
 """Code points after normalisation."""
 
+MAX_TEXT_CHARACTERS = 100
+"""Of a display name or a group."""
+
 _RESERVED = frozenset({"all", "everybody", "everyone", "unknown", "nobody", "none", "null"}) | frozenset(
     # Folder imports and recordings must also work where these name devices.
     {"con", "prn", "aux", "nul"} | {f"{port}{digit}" for port in ("com", "lpt") for digit in range(10)}
@@ -45,6 +48,27 @@ def clean(name: str) -> str:
     if key(cleaned) in _RESERVED:
         raise GalleryError(f"the name {shown} is reserved; choose another, {cleaned!r} and a surname say")
     return cleaned
+
+
+def clean_text(text: str, what: str) -> str | None:
+    """A display name or a group as it is stored: NFC, without spaces around it; None: nothing is left.
+
+    Args:
+        what: How the message calls it ("display name").
+
+    Raises:
+        GalleryError: above MAX_TEXT_CHARACTERS, or with characters that a name may not have. Slashes are fine.
+    """
+    cleaned = unicodedata.normalize("NFC", text).strip()
+    shown = repr(cleaned if len(cleaned) <= 40 else cleaned[:40] + "…")
+    if len(cleaned) > MAX_TEXT_CHARACTERS:
+        raise GalleryError(
+            f"the {what} {shown} has {len(cleaned)} characters; shorten it to {MAX_TEXT_CHARACTERS} or fewer"
+        )
+    for character in cleaned:
+        if character not in "/\\" and _forbidden(character):
+            raise GalleryError(f"the {what} {shown} holds {_describe(character)}; leave it out")
+    return cleaned or None
 
 
 def key(name: str) -> str:

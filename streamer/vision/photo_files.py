@@ -1,4 +1,4 @@
-"""The gallery's two folders of files: photos as they were given, and thumbnails. Named by photo id, never by person."""
+"""The gallery's folders of files: photos as given, thumbnails, rejected faces. Named by id, never by person."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from streamer.errors import MemberUnknown
 
 
 class PhotoFiles:
-    """`photos/ID.EXT` and `thumbnails/ID.jpg` under a folder, readable by their owner alone."""
+    """`photos/ID.EXT`, `thumbnails/ID.jpg`, `rejected/ID.jpg` under a folder, readable by their owner alone."""
 
     def __init__(self, folder: Path) -> None:
         self._photos = folder / "photos"
         self._thumbnails = folder / "thumbnails"
-        self._photos.mkdir(mode=0o700, exist_ok=True)
-        self._thumbnails.mkdir(mode=0o700, exist_ok=True)
+        self._rejected = folder / "rejected"
+        for made in (self._photos, self._thumbnails, self._rejected):
+            made.mkdir(mode=0o700, exist_ok=True)
 
     def write(self, photo_id: str, extension: str, data: bytes, thumbnail: bytes) -> None:
         """Both files of a new photo, on disk when this returns. Raises `OSError`; then one of them may lie there."""
@@ -33,13 +34,25 @@ class PhotoFiles:
         """Its JPEG thumbnail. Raises `MemberUnknown` where its file is gone."""
         return _read(self._thumbnails / f"{photo_id}.jpg")
 
+    def write_rejected(self, rejection_id: str, jpeg: bytes) -> None:
+        """The crop of a rejected face, on disk when this returns. Raises `OSError`; then it may lie there."""
+        _write(self.rejected_path(rejection_id), jpeg)
+
+    def rejected(self, rejection_id: str) -> bytes:
+        """The JPEG crop of a rejected face. Raises `MemberUnknown` where its file is gone."""
+        return _read(self.rejected_path(rejection_id))
+
+    def rejected_path(self, rejection_id: str) -> Path:
+        """Its crop."""
+        return self._rejected / f"{rejection_id}.jpg"
+
     def paths(self, photo_id: str, extension: str) -> tuple[Path, Path]:
         """Photo and thumbnail."""
         return self._photos / f"{photo_id}.{extension}", self._thumbnails / f"{photo_id}.jpg"
 
     def strays(self, ids: Collection[str]) -> list[Path]:
-        """Files of no photo in `ids`."""
-        files = [path for folder in (self._photos, self._thumbnails) for path in folder.iterdir()]
+        """Files of no photo and no rejected face in `ids`."""
+        files = [path for folder in (self._photos, self._thumbnails, self._rejected) for path in folder.iterdir()]
         return [path for path in files if path.stem not in ids and path.is_file()]
 
 
