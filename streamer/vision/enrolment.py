@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Self
 
@@ -16,6 +16,7 @@ from streamer.vision import member_name
 from streamer.vision.known import Known, PhotoFace, PhotoReading
 from streamer.vision.member import NewPhoto
 from streamer.vision.photos import DecodedPhoto, thumbnail
+from streamer.vision.resemblance import advice, likeness_of
 
 MIN_FACE_PIXELS = 40
 """The face's longer side in the picture that was read; under it embeddings go wrong too often (28 px: 1 in 25)."""
@@ -27,6 +28,8 @@ MUCH_LARGER = 4.0
 """Times the area of the next face: then the photo is of one person, with others far behind."""
 SAME_PERSON_SIMILARITY = 0.5
 """Cosine at which two faces count as one person's where a photo is compared with other members."""
+SAME_PICTURE_SIMILARITY = 0.97
+"""Cosine at which two faces are one picture, saved twice: the same file cut or compressed again stays above."""
 PROFILE_YAW = 0.75
 """`PhotoFace.yaw`; beyond it half the face is hidden and little is learnt from the photo."""
 
@@ -72,7 +75,7 @@ def judge(
         reading: What vision sees in `decoded.bgr`.
         name: The member that it is for.
         file: Its file name or path, for messages.
-        source: Where it comes from ("upload", "cli", "demo").
+        source: Where it comes from ("upload", "cli", "demo", "stream").
         pick: Which of several faces; None: the only one, or one far larger than the rest.
         known: Everybody's faces by the same model, to notice a photo of somebody else.
 
@@ -99,6 +102,18 @@ def judge(
         face=face,
         remark="; ".join(text for text in remarks if text) or None,
     )
+
+
+def with_face(known: Known, name: str, embedding: np.ndarray) -> Known:
+    """`known` with one more face of `name`: what the next photo of a set that is not stored yet is judged against."""
+    if known.names and known.embeddings.shape[1] != embedding.shape[0]:
+        return known
+    keys = [member_name.key(other) for other in known.names]
+    new = member_name.key(name) not in keys
+    names = (*known.names, name) if new else known.names
+    owner = len(keys) if new else keys.index(member_name.key(name))
+    rows = np.concatenate([known.embeddings.reshape(-1, embedding.shape[0]), embedding[None]])
+    return replace(known, names=names, owners=np.append(known.owners, owner), embeddings=rows)
 
 
 def same_face(reading: PhotoReading, photo_width: int, face_xyxy: Box) -> PhotoFace | None:
@@ -161,25 +176,34 @@ def _quality_remarks(face: PhotoFace) -> list[str]:
 
 
 def _likeness_remark(face: PhotoFace, name: str, known: Known) -> str | None:
-    """A word where the face is nearer to another member than to its own, and near enough to be that one."""
+    """A word where the face is nearer to another member than to its own, or does not fit its own at all."""
     if not known.names or known.embeddings.shape[1] != face.embedding.shape[0]:
         return None
     similarities = known.embeddings @ face.embedding
     own = np.array([member_name.key(other) == member_name.key(name) for other in known.names])[known.owners]
-    if own.all():
-        return None
-    strangers = np.where(own, -np.inf, similarities)
-    nearest = int(np.argmax(strangers))
-    best_other = float(strangers[nearest])
     best_own = float(similarities[own].max()) if own.any() else None
-    if best_other <= SAME_PERSON_SIMILARITY or (best_own is not None and best_other <= best_own):
-        return None
-    other = known.names[known.owners[nearest]]
-    against = f", more than {name!r} ({best_own:.2f})" if best_own is not None else ""
-    return (
-        f"looks like {other!r} (similarity {best_other:.2f}){against}: check that it shows the right person; "
-        "if it does, recognition may mix the two up, and the model pack buffalo_l tells people apart better"
-    )
+    best_other, other = -1.0, ""
+    if not own.all():
+        nearest = int(np.argmax(np.where(own, -np.inf, similarities)))
+        best_other, other = float(similarities[nearest]), known.names[known.owners[nearest]]
+    if best_other >= SAME_PICTURE_SIMILARITY:
+        return (
+            f"the same picture as one of {other!r} (similarity {best_other:.2f}): "
+            "remove it where it shows the wrong person"
+        )
+    if best_other > SAME_PERSON_SIMILARITY and (best_own is None or best_other > best_own):
+        against = f", more than {name!r} ({best_own:.2f})" if best_own is not None else ""
+        return (
+            f"looks like {other!r} (similarity {best_other:.2f}){against}: check that it shows the right person; "
+            f"if it does, recognition may mix the two up: {advice(known.model_id)}"
+        )
+    if best_own is not None and best_own < likeness_of(known.model_id).stranger:
+        rather = f", nearer to {other!r} ({best_other:.2f})" if best_other > best_own else ""
+        return (
+            f"does not fit the other photos of {name!r} (similarity {best_own:.2f}{rather}): "
+            "check that it shows the same person"
+        )
+    return None
 
 
 def _listing(faces: Sequence[PhotoFace], scale: float) -> str:

@@ -278,6 +278,11 @@ class Gallery:
         with self._reading() as db:
             return rows.known(db, model_id)
 
+    def snapshot(self, model_id: str) -> tuple[list[Member], Known]:
+        """`members` and `known` of one moment; each member's embeddings are in the order of its photos."""
+        with self._reading() as db:
+            return rows.members(db), rows.known(db, model_id)
+
     def photos_without(self, model_id: str) -> list[Photo]:
         """Photos that `model_id` has not embedded yet: what a change of the model has to read again."""
         with self._reading() as db:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from streamer.errors import GalleryError, PhotoRefused
 from streamer.tracks import Box
 from streamer.vision import photos
-from streamer.vision.enrolment import MIN_FACE_PIXELS, FacePick, judge, same_face
+from streamer.vision.enrolment import MIN_FACE_PIXELS, FacePick, judge, same_face, with_face
 from streamer.vision.known import Known, PhotoFace, PhotoReading
 from streamer.vision.member import NewPhoto
 
@@ -118,10 +119,32 @@ def test_a_face_that_is_rather_somebody_else_is_kept_with_a_warning() -> None:
     assert "'Rei' (0.60)" in remark
     # The member's first photo, which is somebody else's too.
     assert "'Liz' (similarity 1.00)" in (judged(face(500), known=known(Liz=X)).remark or "")
-    # Nearer to somebody else, but near to nobody.
-    assert (
-        judged(face(500, embedding=X), known=known(rei=Y, Liz=np.array([0.4, 0.0, 0.9165], np.float32))).remark is None
-    )
+    # The same picture, saved again.
+    assert "same picture as one of 'Liz'" in (judged(face(500), known=known(Liz=X)).remark or "")
+    # Another face of the same group photo is another picture.
+    assert judged(face(200, embedding=Z), face(700, 300), known=known(Liz=Z)).remark == "took the largest of 2 faces"
+
+
+def test_a_face_that_does_not_fit_the_members_other_photos_is_kept_with_a_warning() -> None:
+    remark = judged(face(500, embedding=X), known=known(rei=Y, Liz=np.array([0.4, 0.0, 0.9165], np.float32))).remark
+    assert remark is not None
+    assert "does not fit the other photos of 'Rei' (similarity 0.00, nearer to 'Liz' (0.40))" in remark
+    assert "does not fit" in (judged(face(500, embedding=X), known=known(rei=Y)).remark or "")
+    fits = np.array([0.5, 0.8660254, 0.0], np.float32)
+    assert judged(face(500, embedding=fits), known=known(rei=X)).remark is None
+    # Another recogniser, other cosines.
+    low = np.array([0.3, 0.9539392, 0.0], np.float32)
+    assert judged(face(500, embedding=low), known=known(rei=X)).remark is not None
+    assert judged(face(500, embedding=low), known=replace(known(rei=X), model_id="w600k_r50-1")).remark is None
+
+
+def test_a_set_of_photos_is_judged_with_those_before() -> None:
+    grown = with_face(with_face(NOBODY, "Rei", X), "liz", Y)
+    grown = with_face(grown, "REI", Z)
+    assert grown.names == ("Rei", "liz")
+    assert grown.owners.tolist() == [0, 1, 0]
+    assert np.array_equal(grown.embeddings, np.stack([X, Y, Z]))
+    assert with_face(grown, "rei", np.ones(5, np.float32)) is grown
 
 
 def test_embeddings_of_another_length_are_not_compared() -> None:
