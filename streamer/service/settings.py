@@ -52,6 +52,7 @@ class VisionSettings(_Section):
     pack: str = "embedded"
     device: Literal["cpu", "cuda"] = "cpu"
     identity_every: int = Field(15, ge=1)
+    naming_margin: float = Field(0.0, ge=-0.3, le=0.5)
     detector_width: int = Field(640, ge=64, multiple_of=32)
     detector_height: int = Field(384, ge=64, multiple_of=32)
     max_tracks: int = Field(6, ge=1, le=63)

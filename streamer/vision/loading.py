@@ -10,6 +10,7 @@ from streamer.errors import VisionUnavailable
 from streamer.vision.engines.base import MaskEngine
 from streamer.vision.engines.synthetic import SyntheticEngine
 from streamer.vision.models import ModelStore, Progress
+from streamer.vision.naming import Namer
 from streamer.vision.processor import FrameProcessor
 from streamer.vision.prompts import phrases
 
@@ -36,12 +37,14 @@ class Models:
 
         return LiteEngine(self.lite)
 
-    def processor(self, *, still: bool = False, first_track_id: int = 1) -> FrameProcessor:
+    def processor(self, *, still: bool = False, first_track_id: int = 1, namer: Namer | None = None) -> FrameProcessor:
         """A fresh processor for one stream; `still`: for photos, each a frame of its own.
 
         `first_track_id`: where ids go on when a stream outlives a worker: an id never means two people.
         """
-        return FrameProcessor(self.engine(), self.faces, self.settings, still=still, first_track_id=first_track_id)
+        return FrameProcessor(
+            self.engine(), self.faces, self.settings, still=still, first_track_id=first_track_id, namer=namer
+        )
 
     def check_phrase(self, prompt: str) -> None:
         """Raises `PromptUnsupported` where the engine cannot answer the object prompt."""

@@ -93,8 +93,17 @@ class CheckPhrase:
 
 
 @dataclass(frozen=True, slots=True)
+class TellStory:
+    """What is kept about a track? Answered by `Answer` with a `TrackStory`."""
+
+    request_id: int
+    stream_id: str
+    track_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """Answer to `ReadPhoto` or `CheckPhrase`: `value`, or the error to raise at the asker."""
+    """Answer to `ReadPhoto`, `CheckPhrase` or `TellStory`: `value`, or the error to raise at the asker."""
 
     request_id: int
     value: object = None

@@ -12,49 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from streamer.vision.known import Known
+from streamer.vision.levels import Levels, levels_for
 from streamer.vision.quality import FaceQuality
-
-
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """Cosines at which a recogniser's word is taken."""
-
-    level: float
-    """Mean similarity that endless evidence must reach."""
-    level_extra: float
-    """On top with the weight of one perfect look; falls with the square root of the weight (noise of the mean)."""
-    lead: float
-    """Mean lead over the runner-up that endless evidence must reach."""
-    lead_extra: float
-    """On top with the weight of one perfect look."""
-    unclear_extra: float
-    """On top for faces that are all blur or a few pixels: such faces resemble each other, whoever they are."""
-    hold: float
-    """A name is kept while the mean similarity is no further than this below its level."""
-    stranger: float
-    """A clear frontal look below this says that the track is not (or no longer) that member."""
-
-
-EMBEDDED_LEVELS = Levels(0.49, 0.10, 0.06, 0.08, 0.12, 0.15, 0.15)
-"""SCRFD + MobileFaceNet (192-d): same person 0.72-0.82 +- 0.09 (min 0.54), others 0.00-0.03 +- 0.14, look-alikes up to
-0.42-0.49, one small stranger 0.52. A single perfect look is taken from 0.59 on."""
-BUFFALO_LEVELS = Levels(0.37, 0.09, 0.05, 0.07, 0.10, 0.12, 0.10)
-"""InsightFace w600k (512-d): FAR 1e-6 sits at cosine 0.408; one look 0.46."""
-
-GROUP_GAP = 0.05
-"""A member's level lies this far above the similarity of the other members to them: they are its nearest negatives."""
-GROUP_CEILING = 0.80
-"""No level is raised above this by the group; beyond it only the lead tells members apart."""
-COMFORTABLE_MEMBERS = 8
-GALLERY_EXTRA = 0.015
-"""For each doubling of the members beyond `COMFORTABLE_MEMBERS`: the best of many strangers is a better stranger."""
-LONE_EXTRA = 0.02
-"""For a gallery of one: there is no runner-up to lead."""
+from streamer.vision.templates import Templates
 
 STILL_SHARE = 0.4
 """Of the extras, for a photo: nothing will be added to its one look, and photos are better probes than video."""
@@ -67,11 +32,6 @@ UNSEEN_SECONDS = 4.0
 """How long a followed mask keeps its name with the face turned away."""
 
 
-def levels_for(model_id: str) -> Levels:
-    """Levels of the recogniser `model_id` (see `ModelStore.model_id`); an unknown one gets the stricter ones."""
-    return BUFFALO_LEVELS if model_id.startswith("w600k") else EMBEDDED_LEVELS
-
-
 @dataclass(frozen=True, slots=True)
 class Naming:
     """What is said about a track."""
@@ -79,6 +39,8 @@ class Naming:
     name: str | None
     similarity: float | None
     """Cosine of the newest face to the named (else the nearest) member; None before any face was compared."""
+    reason: str | None = None
+    """Why, in a few words, where this is news; None: the name is as it was."""
 
 
 @dataclass(slots=True)
@@ -101,77 +63,39 @@ class Evidence:
     """The track was lost for a moment: its name waits for a look that agrees."""
     strange: int = 0
     """Looks in a row that spoke against the name."""
-
-
-@dataclass(slots=True)
-class Gallery:
-    """`Known`, prepared for comparing. Members' scores are half the best photo's, half the centroid's."""
-
-    known: Known
-    levels: Levels
-    centroids: np.ndarray = field(init=False)
-    """(m, d) unit rows."""
-    level: np.ndarray = field(init=False)
-    """(m,) the level of each member, raised where the group crowds them."""
-
-    def __post_init__(self) -> None:
-        known = self.known
-        dimension = known.embeddings.shape[1] if known.embeddings.size else 0
-        members = len(known.names)
-        self.centroids = np.zeros((members, dimension), np.float32)
-        for member in range(members):
-            rows = known.embeddings[known.owners == member]
-            if len(rows):
-                mean = rows.mean(axis=0)
-                self.centroids[member] = mean / max(float(np.linalg.norm(mean)), 1e-9)
-        self.level = self._calibrate()
-
-    def scores(self, embedding: np.ndarray) -> np.ndarray:
-        """(m,) similarity of an embedding (or of a mean of embeddings) to every member; -1 for one without photos."""
-        best = np.full(len(self.known.names), -1.0)
-        if not self.known.embeddings.size:
-            return best
-        np.maximum.at(best, self.known.owners, self.known.embeddings @ embedding)
-        with_photos = best > -1.0
-        scores: np.ndarray = np.where(with_photos, (best + self.centroids @ embedding) / 2, -1.0)
-        return scores
-
-    def _calibrate(self) -> np.ndarray:
-        members = len(self.known.names)
-        base = self.levels.level
-        if members == 1:
-            base += LONE_EXTRA
-        elif members > COMFORTABLE_MEMBERS:
-            base += GALLERY_EXTRA * math.log2(members / COMFORTABLE_MEMBERS)
-        level = np.full(members, base)
-        for owner, embedding in zip(self.known.owners, self.known.embeddings, strict=True):
-            scores = self.scores(embedding)
-            scores[owner] = -1.0
-            # How near a photo of another member comes is how near a stranger of the same kind will come.
-            level = np.maximum(level, np.minimum(scores + GROUP_GAP, GROUP_CEILING))
-        return level
+    said: str | None = None
+    """The name that was last shown."""
+    against: str | None = None
+    """What took the name away, until it is told."""
 
 
 class Namer:
     """Names of one stream's tracks. Not thread-safe."""
 
-    def __init__(self, known: Known, *, still: bool = False) -> None:
-        """`still`: a photo, whose first look is its last; less is asked on top of the levels."""
+    def __init__(self, known: Known, *, still: bool = False, margin: float = 0.0) -> None:
+        """`still`: a photo, whose first look is its last; less is asked on top of the levels.
+
+        `margin`: added to the level of every member (setting `vision.naming_margin`).
+        """
         self._evidence: dict[int, Evidence] = {}
         self._still = still
-        self._gallery = Gallery(known, self._levels(known))
+        self._margin = margin
+        self._gallery = Templates(known, self._levels(known), margin)
 
     def set_known(self, known: Known) -> None:
         """Judge what was seen by another gallery; embeddings of another model are forgotten."""
         if known.model_id != self._gallery.known.model_id:
             self._evidence.clear()
-        self._gallery = Gallery(known, self._levels(known))
+        self._gallery = Templates(known, self._levels(known), self._margin)
         for evidence in self._evidence.values():
-            if evidence.name not in known.names:
-                evidence.name = None
+            if evidence.name is not None and evidence.name not in known.names:
+                evidence.name, evidence.against = None, f"{evidence.name} is no member any more"
 
-    def observe(self, track: int, embedding: np.ndarray, quality: FaceQuality, pts_seconds: float) -> None:
-        """A face of `track` was read: `embedding` is (d,) float32 of length 1."""
+    def observe(self, track: int, embedding: np.ndarray, quality: FaceQuality, pts_seconds: float) -> bool:
+        """A face of `track` was read: `embedding` is (d,) float32 of length 1.
+
+        False: it shows that what was seen of this track before belongs to somebody else, which is forgotten.
+        """
         evidence = self._evidence.get(track)
         if evidence is None:
             evidence = self._evidence[track] = Evidence(np.zeros(len(embedding)))
@@ -185,7 +109,14 @@ class Namer:
         evidence.newest, evidence.newest_weight, evidence.newest_clarity = embedding, weight, clarity
         evidence.looks += 1
         evidence.seen_at = pts_seconds
-        self._weigh_contrary(evidence, quality)
+        return self._weigh_contrary(evidence, quality)
+
+    def similarity(self, embedding: np.ndarray) -> dict[str, float]:
+        """Member to cosine, for those with a photo."""
+        if not self._fits(embedding):
+            return {}
+        pairs = zip(self._gallery.known.names, self._gallery.scores(embedding), strict=True)
+        return {name: float(score) for name, score in pairs if score > -1.0}
 
     def is_someone_else(self, track: int, embedding: np.ndarray, quality: FaceQuality) -> bool:
         """A clear face that has nothing in common with the clear faces seen of `track`: the track jumped."""
@@ -214,7 +145,7 @@ class Namer:
         if name not in self._gallery.known.names or not self._gallery.known.embeddings.size:
             return False
         member = self._gallery.known.names.index(name)
-        scores = self._gallery.scores(embedding)
+        scores = self._gallery.claims(embedding)
         near = scores[member] >= self._gallery.level[member] - self._gallery.levels.hold
         return bool(near and _lead(scores, member) > 0)
 
@@ -256,14 +187,22 @@ class Namer:
         said: dict[int, Naming] = {}
         for track in asked:
             evidence = self._evidence.get(track)
-            if evidence is None:
-                said[track] = Naming(None, None)
-                continue
-            member_given = given.get(track)
-            evidence.name = None if member_given is None else self._gallery.known.names[member_given]
-            shown = None if evidence.doubted else evidence.name
-            said[track] = Naming(shown, self._similarity(evidence, member_given))
+            said[track] = Naming(None, None) if evidence is None else self._say(evidence, given.get(track), pts_seconds)
         return said
+
+    def _say(self, evidence: Evidence, member: int | None, pts_seconds: float) -> Naming:
+        """Give the track the name of `member` (or none), and tell why where that is news."""
+        before = evidence.name
+        evidence.name = None if member is None else self._gallery.known.names[member]
+        shown = None if evidence.doubted else evidence.name
+        reason = None
+        if shown != evidence.said:
+            if shown is None or member is None:
+                reason = self._why_not(evidence, before, pts_seconds)
+            else:
+                reason = self._why(evidence, member)
+            evidence.said, evidence.against = shown, None
+        return Naming(shown, self._similarity(evidence, member), reason)
 
     def _levels(self, known: Known) -> Levels:
         levels = levels_for(known.model_id)
@@ -276,7 +215,7 @@ class Namer:
         gallery, levels = self._gallery, self._gallery.levels
         if evidence.weight <= 0 or not gallery.known.embeddings.size:
             return None
-        if gallery.centroids.shape[1] != len(evidence.total):
+        if not self._fits(evidence.total):
             return None
         faded = evidence.weight * math.exp(-max(pts_seconds - evidence.seen_at, 0.0) / DECAY_SECONDS)
         means = self._means(evidence)
@@ -293,7 +232,7 @@ class Namer:
             return float(means[member] - gallery.level[member]), member
         if evidence.newest is None or means[member] < gallery.level[member] - levels.level_extra:
             return None
-        now = gallery.scores(evidence.newest)
+        now = gallery.claims(evidence.newest)
         unclear = levels.unclear_extra * (1 - evidence.newest_clarity)
         # One excellent look says it alone, unless what was seen before speaks against it.
         if int(np.argmax(now)) == member and self._clears(now, member, evidence.newest_weight, unclear):
@@ -307,32 +246,68 @@ class Namer:
         return bool(scores[member] >= enough and _lead(scores, member) >= levels.lead + levels.lead_extra * noise)
 
     def _means(self, evidence: Evidence) -> np.ndarray:
-        return self._gallery.scores((evidence.total / max(evidence.weight, 1e-9)).astype(np.float32))
+        return self._gallery.claims((evidence.total / max(evidence.weight, 1e-9)).astype(np.float32))
 
-    def _weigh_contrary(self, evidence: Evidence, quality: FaceQuality) -> None:
+    def _fits(self, embedding: np.ndarray) -> bool:
+        """Whether there is anybody to compare with, of the same model."""
+        return bool(self._gallery.known.embeddings.size) and self._gallery.centroids.shape[1] == len(embedding)
+
+    def _why(self, evidence: Evidence, member: int) -> str:
+        """What speaks for the name of `member`, just given."""
+        means, names = self._means(evidence), self._gallery.known.names
+        text = f"similarity {means[member]:.2f}"
+        others = np.delete(means, member)
+        if not others.size or others.max() <= -1.0:
+            return text
+        runner_up = np.delete(np.arange(len(names)), member)[int(np.argmax(others))]
+        return f"{text}, {means[member] - others.max():.2f} ahead of {names[runner_up]}"
+
+    def _why_not(self, evidence: Evidence, before: str | None, pts_seconds: float) -> str:
+        """What took the name `before` away."""
+        if evidence.against is not None:
+            return evidence.against
+        if evidence.doubted:
+            return "out of sight for a moment"
+        if before is None or not self._fits(evidence.total):
+            return "nobody to compare with"
+        if pts_seconds - evidence.seen_at > UNSEEN_SECONDS:
+            return f"no face seen for {UNSEEN_SECONDS:.0f} s"
+        names, held = self._gallery.known.names, self._gallery.known.names.index(before)
+        means = self._means(evidence)
+        if means[held] <= -1.0:
+            return f"a person said that this is not {before}"
+        if _lead(means, held) < 0:
+            return f"nearer to {names[int(np.argmax(means))]} now"
+        if means[held] < self._gallery.level[held] - self._gallery.levels.hold:
+            return f"similarity fell to {means[held]:.2f}"
+        return f"another track is nearer to {before}"
+
+    def _weigh_contrary(self, evidence: Evidence, quality: FaceQuality) -> bool:
+        """Whether the newest look leaves the track's evidence standing."""
         gallery = self._gallery
         if evidence.newest is None or evidence.name is None or not gallery.known.embeddings.size:
             evidence.doubted = False if evidence.name is None else evidence.doubted
-            return
+            return True
         held = gallery.known.names.index(evidence.name)
-        now = gallery.scores(evidence.newest)
+        now = gallery.claims(evidence.newest)
         if now[held] >= gallery.level[held] - gallery.levels.hold and _lead(now, held) >= 0:
             evidence.strange, evidence.doubted = 0, False
-            return
+            return True
         against = now[held] < gallery.levels.stranger or _lead(now, held) < -gallery.levels.lead
         if against and (quality.is_frontal or evidence.doubted):
             evidence.strange += 1 if quality.weight < 0.6 else 2
-        if evidence.strange >= 2:
-            # What was seen before belongs to somebody else: start again from this look.
-            evidence.total = evidence.newest_weight * evidence.newest.astype(np.float64)
-            evidence.weight = evidence.newest_weight
-            evidence.clarity = evidence.newest_weight * evidence.newest_clarity
-            evidence.name, evidence.looks, evidence.strange, evidence.doubted = None, 1, 0, False
+        if evidence.strange < 2:
+            return True
+        # What was seen before belongs to somebody else: start again from this look.
+        evidence.total = evidence.newest_weight * evidence.newest.astype(np.float64)
+        evidence.weight = evidence.newest_weight
+        evidence.clarity = evidence.newest_weight * evidence.newest_clarity
+        evidence.name, evidence.looks, evidence.strange, evidence.doubted = None, 1, 0, False
+        evidence.against = "a contrary face"
+        return False
 
     def _similarity(self, evidence: Evidence, member: int | None) -> float | None:
-        if evidence.newest is None or not self._gallery.known.embeddings.size:
-            return None
-        if self._gallery.centroids.shape[1] != len(evidence.newest):
+        if evidence.newest is None or not self._fits(evidence.newest):
             return None
         scores = self._gallery.scores(evidence.newest)
         return float(scores[int(np.argmax(scores)) if member is None else member])

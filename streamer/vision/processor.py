@@ -13,17 +13,20 @@ from streamer.tracks import FrameResult, Target, Track
 from streamer.vision.cuts import CutDetector
 from streamer.vision.engines.base import MaskEngine, Picture, Region
 from streamer.vision.engines.synthetic import ellipse_box
+from streamer.vision.journal import Journal
 from streamer.vision.known import Known
 from streamer.vision.labels import LabelPainter, mask_box
 from streamer.vision.naming import Namer, Naming
-from streamer.vision.prompts import phrases
+from streamer.vision.prompts import phrases, union
 from streamer.vision.schedule import HOPELESS, LookSchedule
 from streamer.vision.smoothing import Smoother
+from streamer.vision.story import TrackStory, nobody_knows
 from streamer.vision.tracking import People, Person, clip_box, overlap, person_box
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
     from streamer.vision.faces import Face, FaceReader
+    from streamer.vision.quality import FaceQuality
 
 SMALLEST_FACE = 14.0
 """Pixels of height; smaller ones are neither named nor followed."""
@@ -46,10 +49,12 @@ class FrameProcessor:
         *,
         still: bool = False,
         first_track_id: int = 1,
+        namer: Namer | None = None,
     ) -> None:
         """`faces` None: one track without a face that bears the target's name (engine `synthetic`).
 
         `still`: each frame is a photo of its own: faces are sought at more scales, one look is all the evidence.
+        `namer`: one that listens as well (calibration).
         """
         self._engine = engine
         self._faces = faces
@@ -58,7 +63,10 @@ class FrameProcessor:
         self._target = Target()
         self._phrases: tuple[str, ...] = ()
         self._people = People(settings.max_tracks, first_track_id)
-        self._namer = Namer(Known.nobody(faces.model_id if faces is not None else ""), still=still)
+        self._model_id = faces.model_id if faces is not None else ""
+        self._members: frozenset[str] = frozenset()
+        self._namer = namer or Namer(Known.nobody(self._model_id), still=still, margin=settings.naming_margin)
+        self._journal = Journal(self._model_id)
         self._cuts = CutDetector()
         self._smoother = Smoother(0.0 if still else settings.smoothing)
         self._painter = LabelPainter()
@@ -69,6 +77,16 @@ class FrameProcessor:
     def set_known(self, known: Known) -> None:
         """Name by this gallery from the next frame on; a removed member's name is gone at once."""
         self._namer.set_known(known)
+        members = frozenset(known.names)
+        self._journal.forget_members(self._members - members)
+        self._members = members
+
+    def story(self, track_id: int) -> TrackStory | None:
+        """Why a track is named as it is; None for one that is unknown, or gone for long."""
+        story = self._journal.story(track_id)
+        if story is None and any(person.id == track_id for person in self._people):
+            return nobody_knows(track_id, self._model_id)
+        return story
 
     def set_target(self, target: Target) -> None:
         """What is wanted from the next frame on.
@@ -241,11 +259,11 @@ class FrameProcessor:
         for position in sorted(matched, key=lambda position: self._urgency(matched[position])):
             person, face = matched[position], faces[position]
             if self._schedule.compares(person.id, self._namer) and budget.take():
-                embedding, quality = reader.compare(bgr, face)
-                if self._namer.is_someone_else(person.id, embedding, quality):
+                probe = reader.compare(bgr, face)
+                if self._namer.is_someone_else(person.id, *probe):
                     self._drop(person)
                     continue
-                self._namer.observe(person.id, embedding, quality, frame.pts_seconds)
+                self._compare(person, bgr, face, probe, frame)
             self._found(person, face, frame)
             if not _shows(person, face):
                 need.append(person)
@@ -275,7 +293,7 @@ class FrameProcessor:
             person = self._people.add(face.box_xyxy, frame.pts_seconds)
             self._engine.prompt(person.id, face_xyxy=face.box_xyxy)
             if probe is not None:
-                self._namer.observe(person.id, *probe, frame.pts_seconds)
+                self._compare(person, bgr, face, probe, frame)
             new.append(person)
         return new
 
@@ -285,6 +303,15 @@ class FrameProcessor:
         self._engine.prompt(person.id, face_xyxy=face.box_xyxy)
         if person.region is None:
             person.box_xyxy = person_box(face.box_xyxy)
+
+    def _compare(
+        self, person: Person, bgr: np.ndarray, face: Face, probe: tuple[np.ndarray, FaceQuality], frame: Frame
+    ) -> None:
+        embedding, quality = probe
+        if not self._namer.observe(person.id, embedding, quality, frame.pts_seconds):
+            self._journal.turned(person.id)
+        similarity = self._namer.similarity(embedding)
+        self._journal.looked(person.id, bgr, face, embedding, quality, similarity, frame.pts_seconds)
 
     def _urgency(self, person: Person) -> tuple[bool, bool, int]:
         named = person.id in self._names and self._names[person.id].name is not None
@@ -296,6 +323,9 @@ class FrameProcessor:
         else:
             visible = [person.id for person in self._people if person.visible]
             self._names = self._namer.decide(visible, frame.pts_seconds)
+            for track, said in self._names.items():
+                if said.reason is not None:
+                    self._journal.decided(track, said.name, said.reason, frame.pts_seconds)
 
     # Results --------------------------------------------------------------------------------------------------------
 
@@ -322,7 +352,7 @@ class FrameProcessor:
             return
         if person.fresh:
             found = [self._engine.part(person.id, phrase) for phrase in self._phrases]
-            part = _union([region for region in found if region is not None])
+            part = union([region for region in found if region is not None])
             person.part = None if part is None else self._smoother.step((person.id, "part"), part)
         if person.part is not None:
             self._painter.paint_part(person.part, person.label)
@@ -367,12 +397,3 @@ def _shows(person: Person, face: Face) -> bool:
     if region is None or not person.fresh:
         return False
     return region.face_xyxy is None or overlap(region.face_xyxy, face.box_xyxy) > 0.3
-
-
-def _union(regions: list[Region]) -> Region | None:
-    """Regions on one grid, joined."""
-    if not regions:
-        return None
-    first = regions[0]
-    logits = np.maximum.reduce([region.logits for region in regions])
-    return Region(first.box_xyxy, logits, first.presence, first.face_xyxy)

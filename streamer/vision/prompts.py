@@ -1,10 +1,15 @@
-"""Object prompts: what a user may type as "object", taken apart."""
+"""Object prompts: what a user may type as "object", taken apart, and the answers put together."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from streamer.errors import PromptUnsupported
+from streamer.vision.engines.base import Region
 
 MAX_LENGTH = 120
 """Characters of a whole prompt."""
@@ -31,3 +36,11 @@ def phrases(prompt: str) -> tuple[str, ...]:
     if len(found) > MAX_PHRASES:
         raise PromptUnsupported(f"the object prompt has {len(found)} phrases: the limit is {MAX_PHRASES}")
     return tuple(found)
+
+
+def union(regions: Sequence[Region]) -> Region | None:
+    """Regions on one grid, joined; None for none."""
+    if not regions:
+        return None
+    logits = np.maximum.reduce([region.logits for region in regions])
+    return replace(regions[0], logits=logits)

@@ -19,6 +19,7 @@ from streamer.vision import messages as msg
 from streamer.vision.known import Known, PhotoReading
 from streamer.vision.process import WorkerProcess
 from streamer.vision.ring import FrameRing, SharedBytes
+from streamer.vision.story import TrackStory
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
@@ -235,6 +236,18 @@ class Supervisor:
             return
         await self.wait_ready()
         await self._ask(lambda number: msg.CheckPhrase(number, phrase))
+
+    async def track_story(self, stream_id: str, track_id: int) -> TrackStory:
+        """What was seen of a track's face and why it is named as it is.
+
+        Raises:
+            StreamUnknown: no such track, or it is gone for long.
+            VisionUnavailable: there is no worker, or it ended meanwhile.
+        """
+        await self.wait_ready()
+        story = await self._ask(lambda number: msg.TellStory(number, stream_id, track_id))
+        assert isinstance(story, TrackStory)
+        return story
 
     def send(self, message: object) -> None:
         """Hand a message to the worker, if there is one."""

@@ -18,12 +18,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamer.errors import StreamerError, VisionUnavailable
+from streamer.errors import StreamerError, StreamUnknown, VisionUnavailable
 from streamer.frames import Frame
 from streamer.vision import messages as msg
 from streamer.vision.known import Known, PhotoReading
 from streamer.vision.photo_reading import read_encoded
 from streamer.vision.ring import FrameRing, SharedBytes
+from streamer.vision.story import TrackStory
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
@@ -97,6 +98,7 @@ class Worker:
             msg.ChangeKnown: self._change_known,
             msg.ReadPhoto: self._read_photo,
             msg.CheckPhrase: self._check_phrase,
+            msg.TellStory: self._tell_story,
         }
         while True:
             try:
@@ -189,6 +191,19 @@ class Worker:
 
     def _check_phrase(self, message: msg.CheckPhrase) -> None:
         self._answer(message.request_id, lambda: self._models.check_phrase(message.phrase))
+
+    def _tell_story(self, message: msg.TellStory) -> None:
+        self._answer(message.request_id, lambda: self._story(message.stream_id, message.track_id))
+
+    def _story(self, stream_id: str, track_id: int) -> TrackStory:
+        stream = self._streams.get(stream_id)
+        story = None if stream is None else stream.processor.story(track_id)
+        if story is None:
+            raise StreamUnknown(
+                f"stream {stream_id} has no track {track_id}, or it is gone for long; take the id of a track that is "
+                "shown now"
+            )
+        return story
 
     def _answer(self, request_id: int, ask: Callable[[], object]) -> None:
         try:

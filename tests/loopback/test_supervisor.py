@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from streamer.errors import VisionUnavailable
+from streamer.errors import StreamUnknown, VisionUnavailable
 from streamer.frames import Frame
 from streamer.service.settings import VisionSettings
 from streamer.tracks import Target
@@ -141,3 +141,24 @@ async def test_ending_leaves_no_process_and_no_shared_memory(tmp_path):
     assert not psutil.pid_exists(pid)
     assert supervisor.state.phase == "off"
     assert not {name for name in set(os.listdir("/dev/shm")) - blocks if name.startswith("psm_")}
+
+
+async def test_the_story_of_a_track_is_told_and_an_unknown_one_is_a_clear_error(tmp_path):
+    async with running(tmp_path) as supervisor:
+        session = supervisor.open("a", Target(member="rei"))
+        await ready(supervisor)
+        with pytest.raises(StreamUnknown, match=r"stream a has no track 1\b"):
+            await supervisor.track_story("a", 1)
+        result = await session.step(frame(0))
+        story = await supervisor.track_story("a", result.tracks[0].id)
+        # The synthetic engine sees no faces.
+        assert (story.track_id, story.name, story.faces, story.looks) == (result.tracks[0].id, None, (), ())
+        with pytest.raises(StreamUnknown, match="track 99"):
+            await supervisor.track_story("a", 99)
+        with pytest.raises(StreamUnknown, match="stream b"):
+            await supervisor.track_story("b", 1)
+
+
+async def test_no_story_without_a_worker(tmp_path):
+    with pytest.raises(VisionUnavailable):
+        await Supervisor(VisionSettings(engine="none"), tmp_path).track_story("a", 1)

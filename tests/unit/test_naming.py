@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from streamer.vision.known import Known
-from streamer.vision.naming import EMBEDDED_LEVELS, UNSEEN_SECONDS, Namer
+from streamer.vision.levels import EMBEDDED_LEVELS
+from streamer.vision.naming import UNSEEN_SECONDS, Namer
 from streamer.vision.quality import FaceQuality
 
 DIMENSION = 64
