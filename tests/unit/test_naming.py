@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -208,3 +210,111 @@ def test_a_photo_counts_as_it_is() -> None:
     namer.reset()
     seen(namer, 1, probe(0.49, 0.1))
     assert name_of(namer, 1) is None
+
+
+def rejecting(known: Known, owner: int, *faces: np.ndarray) -> Known:
+    """`known`, and of `faces` somebody said that they are not member `owner`."""
+    owners = np.full(len(faces), owner, np.int64)
+    return replace(known, rejected_owners=owners, rejected=np.stack(faces).astype(np.float32))
+
+
+def test_a_rejected_name_is_gone_at_once_and_does_not_come_back() -> None:
+    known = gallery("ann", "bob")
+    double = probe(0.72, 0.1)
+    namer = Namer(known)
+    now = seen(namer, 1, *[double] * 10)
+    assert name_of(namer, 1, now) == "ann"
+    namer.set_known(rejecting(known, 0, double))
+    said = namer.decide([1], now)[1]
+    assert (said.name, said.reason) == (None, "a person said that this is not ann")
+    now = seen(namer, 1, *[probe(0.74, 0.12)] * 30, start=now + 0.1)
+    assert name_of(namer, 1, now) is None
+    namer.reset()
+    now = seen(namer, 2, *[double] * 30, start=now + 1)
+    assert name_of(namer, 2, now) is None, "nor on another track"
+
+
+def test_the_member_herself_is_still_named_after_her_double_was_rejected() -> None:
+    double = probe(0.72, 0.1)
+    namer = Namer(rejecting(gallery("ann", "bob"), 0, double))
+    herself = probe(0.8, 0.1, noise=20)
+    assert float(herself @ double) > 0.55, "they do resemble each other"
+    now = seen(namer, 1, *[herself] * 3)
+    assert name_of(namer, 1, now) == "ann"
+
+
+def test_who_is_not_one_member_may_be_another() -> None:
+    face = probe(0.66, 0.63)
+    known = gallery("ann", "bob")
+    namer = Namer(known)
+    now = seen(namer, 1, *[face] * 10)
+    assert name_of(namer, 1, now) is None, "too near to both"
+    namer.set_known(rejecting(known, 0, face))
+    assert name_of(namer, 1, now) == "bob"
+
+
+def test_a_rejected_face_says_nothing_about_a_face_that_is_like_neither() -> None:
+    known = gallery("ann", "bob")
+    namer = Namer(rejecting(known, 1, probe(0.0, 0.6)))
+    now = seen(namer, 1, *[probe(0.75, 0.1, noise=9)] * 3)
+    assert name_of(namer, 1, now) == "ann"
+
+
+def test_a_rejection_weighs_on_blurred_and_turned_faces_as_well() -> None:
+    double = probe(0.72, 0.1)
+    namer = Namer(rejecting(gallery("ann", "bob"), 0, double))
+    worse = (0.8 * double + 0.6 * axis(30)).astype(np.float32)
+    for quality in (BLURRED, PROFILE, CLEAR):
+        namer.reset()
+        now = seen(namer, 1, *[worse] * 30, quality=quality)
+        assert name_of(namer, 1, now) is None
+
+
+def test_the_margin_raises_and_lowers_every_level() -> None:
+    looks = [probe(0.56, 0.1)] * 10
+    names = {}
+    for margin in (-0.1, 0.0, 0.1):
+        namer = Namer(gallery("ann", "bob"), margin=margin)
+        now = seen(namer, 1, looks[0])
+        once = name_of(namer, 1, now)
+        now = seen(namer, 1, *looks, start=now + 0.1)
+        names[margin] = (once, name_of(namer, 1, now))
+    assert names == {-0.1: ("ann", "ann"), 0.0: (None, "ann"), 0.1: (None, None)}
+
+
+def reasons(namer: Namer, track: int, now: float) -> tuple[str | None, str | None]:
+    said = namer.decide([track], now)[track]
+    return said.name, said.reason
+
+
+def test_every_change_of_a_name_has_a_reason_and_only_a_change_has_one() -> None:
+    namer = Namer(gallery("ann", "bob"))
+    namer.observe(1, probe(0.75, 0.15), CLEAR, 0.0)
+    assert reasons(namer, 1, 0.0) == ("ann", "similarity 0.75, 0.60 ahead of bob")
+    assert reasons(namer, 1, 0.1) == ("ann", None)
+    namer.doubt(1)
+    assert reasons(namer, 1, 0.2) == (None, "out of sight for a moment")
+    assert reasons(namer, 1, 0.3) == (None, None)
+    namer.observe(1, probe(0.75, 0.15), CLEAR, 0.4)
+    assert reasons(namer, 1, 0.4)[0] == "ann"
+    assert not namer.observe(1, probe(0.0, 0.1, noise=5), CLEAR, 0.5)
+    assert reasons(namer, 1, 0.5) == (None, "a contrary face")
+    for number in range(8):
+        namer.observe(1, probe(0.75, 0.15), CLEAR, 1.0 + 0.1 * number)
+    assert reasons(namer, 1, 2.0)[0] == "ann"
+    assert reasons(namer, 1, 2.0 + UNSEEN_SECONDS) == (None, "no face seen for 4 s")
+    namer.observe(1, probe(0.75, 0.15), CLEAR, 9.0)
+    assert reasons(namer, 1, 9.0)[0] == "ann"
+    namer.set_known(Known(MODEL, ("bob",), np.zeros(1, np.int64), axis(1)[None]))
+    assert reasons(namer, 1, 9.0) == (None, "ann is no member any more")
+
+
+def test_the_loser_of_a_name_is_told_why() -> None:
+    namer = Namer(gallery("ann", "bob"))
+    namer.observe(1, probe(0.65, 0.1), CLEAR, 0.0)
+    assert name_of(namer, 1) == "ann"
+    for number in range(1, 4):
+        namer.observe(2, probe(0.95, 0.1), CLEAR, 0.1 * number)
+    said = namer.decide([1, 2], 0.3)
+    assert (said[1].name, said[1].reason) == (None, "another track is nearer to ann")
+    assert said[2].name == "ann"
