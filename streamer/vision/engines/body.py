@@ -137,18 +137,27 @@ def crop(bgr: np.ndarray, square: Square) -> np.ndarray:
     x0, y0, side = square
     scale = GRID / side
     height, width = bgr.shape[:2]
-    # Shrinking by sampling alone aliases: average first where the square is much larger than the grid.
+    # Shrinking by sampling alone aliases: halve first where the square is much larger than the grid. Halving takes a
+    # tenth of the time of averaging to an odd size.
     if scale < 0.3:
         left, top = max(int(x0), 0), max(int(y0), 0)
         right, bottom = min(math.ceil(x0 + side), width), min(math.ceil(y0 + side), height)
-        if right - left < 2 or bottom - top < 2:
+        if right - left < 4 or bottom - top < 4:
             return np.zeros((GRID, GRID, 3), np.uint8)
-        part = bgr[top:bottom, left:right]
-        size = (max(round(part.shape[1] * scale * 1.4), 1), max(round(part.shape[0] * scale * 1.4), 1))
-        small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        fx, fy = (right - left) / size[0], (bottom - top) / size[1]
-        matrix = np.array([[scale * fx, 0, scale * (left - x0)], [0, scale * fy, scale * (top - y0)]])
-        shrunk: np.ndarray = cv2.warpAffine(small, matrix, (GRID, GRID))
+        part, factor = bgr[top:bottom, left:right], 1
+        while scale * factor < 0.3 and min(part.shape[:2]) >= 4:
+            rows, columns = part.shape[0] // 2, part.shape[1] // 2
+            part = cv2.resize(part[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
+            factor *= 2
+        # A small pixel's centre lies between those of the pixels it was averaged from.
+        between = (factor - 1) / 2
+        matrix = np.array(
+            [
+                [scale * factor, 0, scale * (left - x0 + between)],
+                [0, scale * factor, scale * (top - y0 + between)],
+            ]
+        )
+        shrunk: np.ndarray = cv2.warpAffine(part, matrix, (GRID, GRID))
         return shrunk
     matrix = np.array([[scale, 0, -scale * x0], [0, scale, -scale * y0]])
     crop: np.ndarray = cv2.warpAffine(bgr, matrix, (GRID, GRID))
