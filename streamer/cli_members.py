@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,22 +17,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from streamer.errors import MemberUnknown, PhotoRefused
-from streamer.service import enrolment
-from streamer.service.enrolment import Enrolled, GivenPhoto, NewMember
+from streamer.service import enrolment, photo_folder
+from streamer.service.enrolment import Enrolled, GivenPhoto
 from streamer.vision.enrolment import FacePick
 from streamer.vision.gallery import Gallery
-from streamer.vision.photos import MAX_PHOTO_BYTES, too_many_bytes
+from streamer.vision.member import NewMember
 
 if TYPE_CHECKING:
     from streamer.service.settings import Settings
     from streamer.vision.faces import FaceReader
     from streamer.vision.known import PhotoReading
     from streamer.vision.member import Member
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
-)
-"""What is taken from a folder; a file that is named by itself is taken whatever its name."""
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -52,7 +47,7 @@ def add(
     """Add a person by photos; says of each photo whether it was kept, and why not."""
     settings: Settings = ctx.obj.settings()
     pick = None if face is None else FacePick.parse(face)
-    files = list(dict.fromkeys(file for path in photos for file in _expanded(path)))
+    files = list(dict.fromkeys(file for path in photos for file in photo_folder.expanded(path)))
     with Gallery(settings.data_folder / "gallery") as gallery, _progress() as progress:
         bar = progress.add_task("looking for faces", total=len(files))
         local = _Local(gallery, settings, progress)
@@ -150,44 +145,9 @@ async def _enrol(local: _Local, new: NewMember, given: AsyncIterator[GivenPhoto]
 
 async def _given(files: Sequence[Path], progress: Progress, bar: TaskID) -> AsyncIterator[GivenPhoto]:
     for file in files:
-        progress.update(bar, description=escape(_shown(Path(file.name))))
-        yield GivenPhoto(_shown(file), await asyncio.to_thread(_read_file, file))
+        progress.update(bar, description=escape(photo_folder.shown(Path(file.name))))
+        yield GivenPhoto(photo_folder.shown(file), await asyncio.to_thread(photo_folder.read_file, file))
         progress.advance(bar)
-
-
-def _expanded(path: Path) -> Iterator[Path]:
-    """The path itself, or the images in a folder."""
-    path = path.expanduser()
-    if not path.is_dir():
-        yield path
-        return
-    try:
-        images = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
-    except OSError:
-        images = []
-    # A folder without images is reported as a photo that cannot be read.
-    yield from sorted(images) or [path]
-
-
-def _shown(file: Path) -> str:
-    """The path on one line; a name that is not UTF-8 is still a file, and is shown with marks for the odd bytes."""
-    text = str(file).encode("utf-8", "replace").decode("utf-8")
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _read_file(file: Path) -> bytes | PhotoRefused:
-    name = _shown(file)
-    try:
-        if file.is_dir():
-            return PhotoRefused(f"{name}: no image files that can be read in this folder")
-        if not file.exists():
-            return PhotoRefused(f"{name}: no such file; check the path")
-        if not file.is_file():
-            return PhotoRefused(f"{name}: not a file")
-        size = file.stat().st_size
-        return too_many_bytes(size, name) if size > MAX_PHOTO_BYTES else file.read_bytes()
-    except (OSError, ValueError) as exc:
-        return PhotoRefused(f"{name}: cannot be read ({exc}); check its permissions")
 
 
 def _progress() -> Progress:

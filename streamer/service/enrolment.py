@@ -6,17 +6,21 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from streamer.errors import MemberExists, MemberUnknown, PhotoRefused
+from streamer.tracks import Box
 from streamer.vision import enrolment, member_name, photos
 from streamer.vision.enrolment import FacePick
 from streamer.vision.gallery import Gallery
 from streamer.vision.known import PhotoReading
-from streamer.vision.member import Member, NewPhoto, Photo
+from streamer.vision.member import Member, NewMember, NewPhoto, NewRejection, Photo, RejectedFace
 
 log = logging.getLogger(__name__)
+
+MAX_IMPORT_BYTES = 512_000_000
+"""Bytes of one member's photos in one import: they are in memory until all of them are stored at once."""
 
 
 class MemberServices(Protocol):
@@ -34,21 +38,25 @@ class MemberServices(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class NewMember:
-    """A member to be made."""
-
-    name: str
-    display_name: str | None = None
-    group: str | None = None
-    consent: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class GivenPhoto:
     """A photo that was sent: its file name, and its bytes or why they were refused while they came in."""
 
     file: str
     data: bytes | PhotoRefused
+    face_xyxy: Box | None = None
+    """The face that was enrolled before (pixels of the upright photo): that one is meant, and no other."""
+    source: str | None = None
+    """Where it came from at first, if that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenRejection:
+    """A face that was rejected for the member before, to be read again."""
+
+    jpeg: bytes
+    face_xyxy: Box
+    """Pixels of `jpeg`."""
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,8 @@ class Enrolled:
 
     kept: list[Kept] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    rejected: list[RejectedFace] = field(default_factory=list)
+    """Faces stored as not the member's."""
 
 
 async def add_member(
@@ -151,6 +161,59 @@ async def add_photos(
     return enrolled
 
 
+async def import_member(
+    services: MemberServices,
+    new: NewMember,
+    given: AsyncIterable[GivenPhoto],
+    rejections: Sequence[GivenRejection] = (),
+    *,
+    source: str,
+    regroup: bool = False,
+) -> Enrolled:
+    """Store a member with all photos that pass and all rejected faces, or, where this fails half-way, nothing.
+
+    A member that is there gets what is missing. One of whose photos none is kept is not made.
+
+    Args:
+        regroup: `new.group` counts for a member that is there, too.
+
+    Raises:
+        GalleryError: the name cannot be used.
+        VisionUnavailable: photos cannot be read now.
+    """
+    member_name.clean(new.name)
+    gallery, enrolled = services.gallery, Enrolled()
+    pending: list[tuple[str, NewPhoto]] = []
+    taken = 0
+    async for photo in given:
+        present = await asyncio.to_thread(_present, gallery, new.name, photo)
+        if present is not None:
+            enrolled.kept.append(Kept(photo.file, present, duplicate=True))
+            continue
+        taken += len(photo.data) if isinstance(photo.data, bytes) else 0
+        if taken > MAX_IMPORT_BYTES:
+            reason = f"the photos of one member take more than {MAX_IMPORT_BYTES // 10**6} MB; import them in parts"
+            enrolled.refused.append(Refused(photo.file, f"{photo.file}: {reason}"))
+            continue
+        before = [judged for _, judged in pending]
+        judged = await _judged(services, new.name, photo, photo.source or source, None, enrolled, before)
+        if judged is not None:
+            pending.append((photo.file, judged))
+    if enrolled.refused and not enrolled.kept and not pending:
+        return enrolled
+    faces = [face for entry in rejections if (face := await _rejection(services, entry)) is not None]
+    stored, enrolled.rejected = await asyncio.to_thread(
+        gallery.enrol, new, [judged for _, judged in pending], faces, regroup=regroup
+    )
+    # The same bytes twice in one import are one photo.
+    seen = {kept.photo.id for kept in enrolled.kept}
+    for (file, _), stored_photo in zip(pending, stored, strict=True):
+        enrolled.kept.append(Kept(file, stored_photo, duplicate=stored_photo.id in seen))
+        seen.add(stored_photo.id)
+    await services.gallery_changed()
+    return enrolled
+
+
 async def enrol_demo_members(services: MemberServices, pictures: Mapping[str, Sequence[bytes]]) -> list[str]:
     """Enrol the people of the demo source where the gallery is empty; the names that were made.
 
@@ -177,8 +240,9 @@ async def enrol_demo_members(services: MemberServices, pictures: Mapping[str, Se
 
 
 async def embed_missing(services: MemberServices, model_id: str, hopeless: set[str]) -> int:
-    """Read again the photos that the model in use has not embedded (the model changed, or another process added them
-    with another one); how many were embedded. Photos that cannot be read are added to `hopeless` and left alone.
+    """Read again the photos and rejected faces that the model in use has not embedded (the model changed, or another
+    process added them with another one); how many were embedded. Those that cannot be read are added to `hopeless` and
+    left alone; a rejected face then bears a remark.
 
     Raises:
         VisionUnavailable: photos cannot be read now.
@@ -192,6 +256,13 @@ async def embed_missing(services: MemberServices, model_id: str, hopeless: set[s
                 embedded += 1
             else:
                 hopeless.add(photo.id)
+        for name, face in await asyncio.to_thread(services.gallery.rejected_without, model_id):
+            if face.id in hopeless:
+                continue
+            if await _embed_rejected_again(services, name, face, model_id):
+                embedded += 1
+            else:
+                hopeless.add(face.id)
     finally:
         if embedded:
             await services.gallery_changed()
@@ -211,15 +282,27 @@ async def _judged(
     source: str,
     pick: FacePick | None,
     enrolled: Enrolled,
+    before: Sequence[NewPhoto] = (),
 ) -> NewPhoto | None:
-    """The photo, ready to be stored; None where it is refused, which `enrolled` then says."""
+    """The photo, ready to be stored; None where it is refused, which `enrolled` then says.
+
+    Args:
+        before: Photos of the member that passed and are not stored yet.
+    """
     try:
         if isinstance(given.data, PhotoRefused):
             raise given.data
         decoded = await asyncio.to_thread(photos.decode, given.data, given.file)
         # Uncompressed: the worker sees the pixels that were decoded here, and never the bytes of a stranger.
         reading = await services.read_photo(await asyncio.to_thread(photos.encode_bmp, decoded.bgr))
+        if given.face_xyxy is not None:
+            face = enrolment.same_face(reading, decoded.width, given.face_xyxy)
+            if face is None:
+                raise PhotoRefused(f"{given.file}: no face is found where one was enrolled; add another photo")
+            reading = replace(reading, faces=(face,))
         known = await asyncio.to_thread(services.gallery.known, reading.model_id)
+        for photo in before:
+            known = enrolment.with_face(known, name, photo.face.embedding)
         return await asyncio.to_thread(
             enrolment.judge,
             given.data,
@@ -256,6 +339,45 @@ async def _embed_again(services: MemberServices, photo: Photo, model_id: str) ->
         return False
     await asyncio.to_thread(services.gallery.add_embedding, photo.id, model_id, face)
     return True
+
+
+async def _embed_rejected_again(services: MemberServices, name: str, face: RejectedFace, model_id: str) -> bool:
+    try:
+        jpeg = await asyncio.to_thread(services.gallery.rejected_jpeg, name, face.id)
+    except MemberUnknown as exc:
+        log.warning("rejected face %s cannot be read again for %s: %s", face.id, model_id, exc)
+        return False
+    new = await _rejection(services, GivenRejection(jpeg, face.face_xyxy, face.source))
+    if new is None or new.model_id != model_id:
+        remark = f"{model_id} finds no face in it: it does not weigh with this model"
+        await asyncio.to_thread(services.gallery.remark_rejected, face.id, remark)
+        return False
+    await asyncio.to_thread(services.gallery.add_rejected_embedding, face.id, model_id, new.face.embedding)
+    return True
+
+
+async def _rejection(services: MemberServices, given: GivenRejection) -> NewRejection | None:
+    """A rejected face, read by the model in use; None where it finds no face in it."""
+    try:
+        decoded = await asyncio.to_thread(photos.decode, given.jpeg, "a rejected face")
+        reading = await services.read_photo(await asyncio.to_thread(photos.encode_bmp, decoded.bgr))
+    except PhotoRefused as exc:
+        log.warning("a rejected face cannot be read: %s", exc)
+        return None
+    face = enrolment.same_face(reading, decoded.width, given.face_xyxy)
+    if face is None:
+        return None
+    face = replace(face, box_xyxy=given.face_xyxy)
+    return NewRejection(given.jpeg, decoded.width, decoded.height, given.source, reading.model_id, face)
+
+
+def _present(gallery: Gallery, name: str, given: GivenPhoto) -> Photo | None:
+    """The photo of these bytes, if the member is there and has it."""
+    if isinstance(given.data, PhotoRefused):
+        return None
+    with contextlib.suppress(MemberUnknown):
+        return gallery.find_photo(name, given.data)
+    return None
 
 
 def _check_free(gallery: Gallery, name: str) -> None:

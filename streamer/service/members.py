@@ -16,11 +16,11 @@ from starlette.exceptions import HTTPException
 
 from streamer.errors import PhotoRefused
 from streamer.service import schemas
-from streamer.service.enrolment import Enrolled, GivenPhoto, NewMember, add_member, add_photos, enrol_demo_members
+from streamer.service.enrolment import Enrolled, GivenPhoto, add_member, add_photos, enrol_demo_members
 from streamer.service.problems import problem
 from streamer.service.services import ServicesDep
 from streamer.vision.enrolment import FacePick
-from streamer.vision.member import Member, Photo
+from streamer.vision.member import Member, NewMember, Photo
 from streamer.vision.photos import MAX_PHOTO_BYTES, too_many_bytes
 
 __all__ = ["enrol_demo_members", "router"]

@@ -73,6 +73,7 @@ def as_photo(row: sqlite3.Row, models: tuple[str, ...]) -> Photo:
         remark=row["remark"],
         added_at=row["added_at"],
         models=models,
+        extension=row["extension"],
     )
 
 

@@ -29,6 +29,8 @@ class Photo:
     """UTC, ISO 8601."""
     models: tuple[str, ...]
     """Models that embedded this face."""
+    extension: str = "img"
+    """Of the stored file, without the dot."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,8 +129,8 @@ def _misfits(number: int, photos: Sequence[Photo], rows: np.ndarray, means: np.n
     for photo, fit, other, rival in zip(photos, own, nearest, to_members.max(axis=1), strict=True):
         if rival > fit and rival >= usual.stranger:
             found.append(
-                f"the photo {photo.file!r} fits {known.names[other]!r} better (similarity {_shown(rival)}) than the other "
-                f"photos of {name!r} ({_shown(fit)}): check whom it shows"
+                f"the photo {photo.file!r} fits {known.names[other]!r} better (similarity {_shown(rival)}) than the "
+                f"other photos of {name!r} ({_shown(fit)}): check whom it shows"
             )
         elif fit < usual.stranger:
             found.append(

@@ -1,4 +1,4 @@
-"""Networks with random weights for the SAM 3 tests; without torch and transformers the folder is skipped in one line."""
+"""Networks with random weights for the SAM 3 tests; without torch or transformers the folder is skipped in one line."""
 
 from __future__ import annotations
 

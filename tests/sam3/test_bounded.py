@@ -17,7 +17,11 @@ FRAMES = 1000
 PICTURES = 24
 """Different pictures, shown in turn."""
 Box = tuple[float, float, float, float]
-COMINGS: dict[int, tuple[int, Box]] = {0: (1, (10, 10, 60, 90)), 120: (2, (30, 20, 100, 80)), 500: (3, (5, 40, 50, 110))}
+COMINGS: dict[int, tuple[int, Box]] = {
+    0: (1, (10, 10, 60, 90)),
+    120: (2, (30, 20, 100, 80)),
+    500: (3, (5, 40, 50, 110)),
+}
 GOINGS = {420: 2}
 AGAIN: dict[int, tuple[int, Box]] = {300: (1, (12, 14, 66, 96)), 640: (3, (8, 36, 58, 104))}
 """Prompted once more while tracked: one more conditioning frame."""
@@ -135,14 +139,15 @@ def test_forgetting_one_frame_too_many_would_show(model: torch.nn.Module, featur
 @torch.inference_mode()
 def test_objects_in_one_batch_are_what_each_is_alone(model: torch.nn.Module, features: list[Features]) -> None:
     together, alone = Tracker(model.tracker_model), Tracker(model.tracker_model, batch_objects=False)
+    boxes = {"a": (10, 10, 60, 90), "b": (30, 20, 100, 80), "c": (5, 5, 50, 60)}
     for frame in range(20):
         for tracker in (together, alone):
             tracker.begin(features[frame % PICTURES])
-            for start, (key, box) in enumerate([("a", (10, 10, 60, 90)), ("b", (30, 20, 100, 80)), ("c", (5, 5, 50, 60))]):
+            for start, (key, box) in enumerate(boxes.items()):
                 if frame == 2 * start:
                     tracker.seed(key, box=box)
         one, other = (
-            {key: grid for tracked in tracker.track(["a", "b", "c"]) for key, grid in zip(tracked.keys, tracked.logits)}
+            {key: t.logits[row] for t in tracker.track(boxes) for row, key in enumerate(t.keys)}
             for tracker in (together, alone)
         )
         assert set(one) == set(other)

@@ -16,10 +16,11 @@ from PIL import Image
 
 from streamer.errors import VisionUnavailable
 from streamer.service import enrolment, members, problems
-from streamer.service.enrolment import GivenPhoto, NewMember
+from streamer.service.enrolment import GivenPhoto
 from streamer.vision import photos
 from streamer.vision.gallery import Gallery
 from streamer.vision.known import Known, PhotoFace, PhotoReading
+from streamer.vision.member import NewMember
 
 MODEL = "squares"
 

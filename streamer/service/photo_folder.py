@@ -1,0 +1,61 @@
+"""Photos as files: what is taken from a folder, and how a file is read and named in messages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamer.errors import PhotoRefused
+from streamer.vision.photos import MAX_PHOTO_BYTES, too_many_bytes
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+)
+"""What is taken from a folder; a file that is named by itself is taken whatever its name."""
+
+
+def expanded(path: Path) -> Iterator[Path]:
+    """The path itself, or the images in a folder. A folder without images gives itself: it cannot be read as one."""
+    path = path.expanduser()
+    if not path.is_dir():
+        yield path
+        return
+    yield from images(path) or [path]
+
+
+def images(folder: Path) -> list[Path]:
+    """Image files in a folder, by name; hidden ones left out. Empty where the folder cannot be read."""
+    try:
+        return sorted(
+            file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."
+        )
+    except OSError:
+        return []
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder, by name; hidden ones left out. Raises `OSError`."""
+    return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+
+
+def shown(file: Path) -> str:
+    """The path on one line; a name that is not UTF-8 is still a file, and is shown with marks for the odd bytes."""
+    text = str(file).encode("utf-8", "replace").decode("utf-8")
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def read_file(file: Path) -> bytes | PhotoRefused:
+    """The bytes of a photo, or why they are not to be had. Blocks."""
+    name = shown(file)
+    try:
+        if file.is_dir():
+            return PhotoRefused(f"{name}: no image files that can be read in this folder")
+        if not file.exists():
+            return PhotoRefused(f"{name}: no such file; check the path")
+        if not file.is_file():
+            return PhotoRefused(f"{name}: not a file")
+        size = file.stat().st_size
+        return too_many_bytes(size, name) if size > MAX_PHOTO_BYTES else file.read_bytes()
+    except (OSError, ValueError) as exc:
+        return PhotoRefused(f"{name}: cannot be read ({exc}); check its permissions")
