@@ -142,6 +142,16 @@ def corrupted(path: Path) -> Path:
     return path
 
 
+def undecodable(path: Path) -> Path:
+    """A sound header, so that it opens; no picture behind it."""
+    video(path)
+    data = path.read_bytes()
+    begin = data.index(b"mdat") + 4
+    end = data.index(b"moov", begin) - 4
+    path.write_bytes(data[:begin] + bytes(end - begin) + data[end:])
+    return path
+
+
 def truncated(path: Path) -> Path:
     """A Matroska file that ends in the middle of a packet."""
     whole = video(path, times_ms=range(0, 1000, 40)).read_bytes()

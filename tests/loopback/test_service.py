@@ -168,17 +168,16 @@ async def test_what_cannot_be_shown_is_refused_and_leaves_nothing(data_dir: Path
 
 
 async def test_a_broken_stream_leaves_its_neighbour_alone(data_dir: Path, tmp_path: Path) -> None:
-    silent = tmp_path / "text.mp4"
-    silent.write_text("no video at all")
+    blank = media.undecodable(tmp_path / "blank.mp4")
     async with running(data_dir) as services:
         await services.vision.wait_ready()
         good = await services.streams.create({"kind": "demo"})
-        bad = await services.streams.create({"kind": "file", "path": str(silent)})
+        bad = await services.streams.create({"kind": "file", "path": str(blank)})
         gone = await services.streams.create({"kind": "rtsp", "url": "rtsp://bob:secret@127.0.0.1:9/x"})
         async with Viewer(good.whep) as viewer:
             await until(lambda: bad.info()["source"]["state"]["phase"] == "failed")
             await until(lambda: gone.info()["source"]["state"]["phase"] == "reconnecting")
-            assert "text.mp4" in bad.info()["source"]["state"]["reason"]
+            assert "blank.mp4" in bad.info()["source"]["state"]["reason"]
             assert "secret" not in json.dumps(gone.info())
             await services.streams.remove(bad.id)
             await services.streams.remove(gone.id)
