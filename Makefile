@@ -1,5 +1,5 @@
 # make run     everything from a fresh clone to the dashboard with the demo playing (ARGS="--no-browser --engine …")
-# make test    lint, types, unit, loopback and browser tests, fast ones first
+# make test    lint, types, unit, loopback, browser and SAM 3 tests, fast ones first
 # Nothing is written outside this folder (pip's and apt's own caches aside); data lies in var/.
 
 SHELL := bash
@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export STREAMER_DATA_DIR ?= $(CURDIR)/var
 
-.PHONY: help run test test-fast test-unit test-loopback test-browser lint models chromium clean
+.PHONY: help run test test-fast test-unit test-loopback test-sam3 test-browser lint models chromium clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -22,7 +22,7 @@ help:
 run: $(VENV)/.installed-ui models
 	@exec $(BIN)/streamer up $(ARGS)
 
-test: lint test-unit test-loopback test-browser
+test: lint test-unit test-loopback test-browser test-sam3
 
 test-fast: lint test-unit
 
@@ -40,6 +40,10 @@ test-loopback: $(VENV)/.installed-dev models
 test-browser: $(VENV)/.installed-dev models chromium
 	$(BIN)/python -m pytest tests/browser
 
+# The real architecture with small random weights, on the CPU. Last: torch is a large download.
+test-sam3: $(VENV)/.installed-sam3
+	$(BIN)/python -m pytest tests/sam3
+
 models: $(VENV)/.installed-ui
 	@$(BIN)/streamer models pull embedded >/dev/null
 
@@ -54,6 +58,12 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(PIP) install -e '.[dev]'
 	$(BIN)/python -m pip check
 	@touch $@ $(VENV)/.installed-ui
+
+$(VENV)/.installed-sam3: pyproject.toml $(VENV)/.installed-dev
+	@echo "installing torch and SAM 3 for their tests (once; gigabytes)"
+	$(PIP) install -e '.[dev,sam3]'
+	$(BIN)/python -m pip check
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed-ui
 
 $(BIN)/python:
 	@for python in $${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do \
