@@ -126,7 +126,7 @@ class FrameProcessor:
         identified, identity_seconds = False, 0.0
         if self._faces is None:
             self._follow_synthetic(frame)
-        elif self._schedule.due(self._people, self._namer, frame.pts_seconds):
+        elif not self._cuts.dissolving and self._schedule.due(self._people, self._namer, frame.pts_seconds):
             identified = True
             before = time.perf_counter()
             new = self._look(self._faces, bgr, frame)

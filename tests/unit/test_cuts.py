@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
-from streamer.vision.cuts import DISSOLVE_FRAMES, CutDetector
+from streamer.vision.cuts import CutDetector
 
 WIDTH, HEIGHT = 320, 180
 
@@ -103,13 +104,53 @@ def test_a_fade_through_black_ends_the_shot() -> None:
     assert all(5 <= index <= 27 for index in found)
 
 
-def test_a_dissolve_is_seen_before_it_is_over() -> None:
-    a, b = window(scene(13)), window(scene(14))
-    length = 2 * DISSOLVE_FRAMES
-    dissolve = [mix(a, b, (step + 1) / (length + 1)) for step in range(length)]
-    found = cuts([a] * 20 + dissolve + [b] * 20)
-    assert found
-    assert 20 <= found[0] < 20 + length
+@pytest.mark.parametrize("length", [8, 12, 20, 30])
+def test_a_dissolve_is_seen_about_its_middle_and_voids_all_that_was_known_until_it_is_over(length: int) -> None:
+    for seed in (13, 17, 21):
+        a, b = scene(seed), scene(seed + 1)
+        mixed = [mix(window(a, 160 + i), window(b, 160, 90 + i // 3), (i + 0.5) / length) for i in range(length)]
+        before, after = [window(a, 140 + i) for i in range(20)], [window(b, 160, 90 + i // 3) for i in range(20)]
+        found = cuts(before + mixed + after)
+        assert 0.15 * length <= found[0] - 20 <= 0.6 * length, found
+        assert found == list(range(found[0], found[-1] + 1)), found
+        assert 0.85 * length <= found[-1] - 20 <= length + 3, found
+
+
+def test_the_frames_of_a_dissolve_are_told_from_a_cut() -> None:
+    a, b, c = (window(scene(seed)) for seed in (30, 31, 32))
+    detector = CutDetector()
+    pictures = [a] * 10 + [b] * 20 + [mix(b, c, (i + 0.5) / 12) for i in range(12)] + [c] * 10
+    mixing = []
+    for index, picture in enumerate(pictures):
+        detector.step(i420(picture))
+        if detector.dissolving:
+            mixing.append(index)
+    assert mixing
+    assert 33 <= mixing[0] <= 38
+    assert mixing[-1] <= 44
+
+
+def test_slow_zooms_and_pans_and_a_face_that_comes_near_are_no_dissolve() -> None:
+    for seed, step in ((40, 1), (41, 2), (42, 4)):
+        wide = scene(seed)
+        assert cuts([window(wide, 2 + step * i, 80 + i // 2) for i in range(60)]) == []
+        zoom = [cv2.resize(wide[i : 360 - i, 2 * i : 640 - 2 * i], (WIDTH, HEIGHT)) for i in range(0, 100, step)]
+        assert cuts(zoom) == []
+        assert cuts(zoom[::-1]) == []
+    room, face = window(scene(43)), scene(44, 200, 240)
+    frames = []
+    for i in range(50):
+        frame, size = room.copy(), 20 + 2 * i
+        frame[170 - size : 170, 100 : 100 + size] = cv2.resize(face, (size, size))
+        frames.append(frame)
+    assert cuts(frames) == []
+
+
+def test_a_light_that_comes_on_slowly_is_no_dissolve() -> None:
+    room = window(scene(45)).astype(np.float32)
+    for start in (0.4, 1.3):
+        gains = np.linspace(start, 1.0, 20)
+        assert cuts([np.clip(room * gain, 0, 255).astype(np.uint8) for gain in (*gains, *[1.0] * 20)]) == []
 
 
 def test_black_pictures_and_tiny_ones() -> None:
