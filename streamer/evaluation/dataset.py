@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from streamer.errors import ConfigError
 
@@ -29,6 +29,12 @@ class Shot(BaseModel):
     first: int = Field(alias="from", ge=0)
     last: int = Field(alias="to", ge=0)
     members: frozenset[str]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Shot:
+        if self.last < self.first:
+            raise ValueError(f"a shot from frame {self.first} to frame {self.last} ends before it begins")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,11 @@ def read_dataset(folder: Path) -> Dataset:
     gallery = {
         person.name: tuple(sorted(path for path in person.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES))
         for person in sorted((folder / "gallery").iterdir())
-        if person.is_dir()
+        if person.is_dir() and not person.name.startswith(".")
     }
+    if empty := [name for name, found in gallery.items() if not found]:
+        kinds = ", ".join(sorted(PHOTO_SUFFIXES))
+        raise ConfigError(f"{folder / 'gallery' / empty[0]} holds no photo to enrol ({kinds}); add one or remove it")
     photos = _annotations(folder, "photos", TypeAdapter(dict[str, frozenset[str]]))
     clips = _annotations(folder, "clips", TypeAdapter(dict[str, tuple[Shot, ...]]))
     mentioned = {name for names in photos.values() for name in names}
@@ -69,12 +78,17 @@ def read_dataset(folder: Path) -> Dataset:
 def _annotations(folder: Path, kind: str, adapter: TypeAdapter[dict[str, T]]) -> dict[Path, T]:
     source = folder / f"{kind}.json"
     if not source.exists():
+        if (folder / kind).is_dir() and any((folder / kind).iterdir()):
+            raise ConfigError(f"{folder / kind} has no {kind}.json beside it that says who is in what; write one")
         return {}
     try:
         said: dict[str, Any] = adapter.validate_json(source.read_bytes())
     except (OSError, ValidationError) as exc:
-        first = exc.errors()[0] if isinstance(exc, ValidationError) else None
-        why = str(exc) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        why = str(exc)
+        if isinstance(exc, ValidationError):
+            first = exc.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            why = f"{where}: {first['msg']}" if where else first["msg"]
         raise ConfigError(f"{source} cannot be used: {why}") from exc
     missing = [name for name in said if not (folder / kind / name).is_file()]
     if missing:

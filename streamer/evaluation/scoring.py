@@ -61,12 +61,20 @@ class ClipScore:
     def step(self, frame: Frame, result: FrameResult) -> None:
         """Take the result of the next frame."""
         index, self.frames, self.last_pts = frame.index, self.frames + 1, frame.pts_seconds
-        position = next((n for n, shot in enumerate(self.shots) if shot.first <= index <= shot.last), None)
+        position = self._position(index)
         named = {track.name: track.id for track in result.tracks if track.name is not None}
         if position is not None:
             self._step_shot(position, index, named)
         visible = {track.id: result.mask(track) for track in result.tracks if track.state == "tracked"}
         self._flicker.step(planes(frame.i420)[0], visible)
+
+    def shot_at(self, index: int) -> Shot | None:
+        """The shot that a frame belongs to; None: nothing is known about it."""
+        position = self._position(index)
+        return None if position is None else self.shots[position]
+
+    def _position(self, index: int) -> int | None:
+        return next((n for n, shot in enumerate(self.shots) if shot.first <= index <= shot.last), None)
 
     def _step_shot(self, position: int, index: int, named: dict[str, int]) -> None:
         shot = self.shots[position]

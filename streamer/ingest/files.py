@@ -137,6 +137,16 @@ def read_frames(path: Path, max_size: tuple[int, int] = (1920, 1080)) -> Iterato
         raise SourceUnusable(f"{path}: not one picture in it can be decoded; re-encode it")
 
 
+def count_pictures(path: Path) -> int:
+    """How many pictures a video file holds, without decoding them; damaged ones count.
+
+    Raises:
+        SourceUnusable: it is missing, unreadable or no video.
+    """
+    with _opened(path) as (container, stream):
+        return sum(packet.size > 0 for packet in reading.packets(container, stream))
+
+
 class _Pace:
     """Ties a clock of time stamps to the wall clock."""
 
