@@ -96,7 +96,8 @@ def _deliver(calibration: dict[str, Any], target: Path | None, console: Console)
     if calibration["too_few_people_to_lower"]:
         console.print(
             f"The data set shows {calibration['people']} people (each shot counts anew): too few to show a rate of "
-            f"{calibration['wanted_false_name_rate']:.2%}, so the margin is not taken below 0."
+            f"{calibration['wanted_false_name_rate']:.2%}, so the margin is not taken below 0.",
+            soft_wrap=True,
         )
     if margin is None:
         return None

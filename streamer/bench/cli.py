@@ -25,7 +25,7 @@ Seconds = Annotated[
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here; -: stdout.")]
 
-_DEFAULT_SECONDS = {"none": 20.0, "quality": 10.0, "synthetic": 60.0, "lite": 30.0}
+_DEFAULT_SECONDS = {"none": 20.0, "quality": 10.0, "synthetic": 60.0, "lite": 30.0, "identity": 10.0}
 
 
 @app.callback()
@@ -62,6 +62,16 @@ def startup(ctx: typer.Context, json_file: JsonFile = None) -> None:
 
     with _bench(ctx) as made:
         _deliver({"startup": measure(made)}, json_file)
+
+
+@app.command()
+def identity(ctx: typer.Context, json_file: JsonFile = None, seconds: Seconds = None) -> None:
+    """What looking for faces and comparing them costs of a frame while names are stable (CPU time)."""
+    from streamer.bench.identity import identity as measure
+
+    with _bench(ctx) as made:
+        settings = ctx.obj.settings(vision={"engine": ctx.obj.engine or "lite"})
+        _deliver({"identity": measure(made, settings, seconds or _DEFAULT_SECONDS["identity"])}, json_file)
 
 
 def _live(

@@ -81,6 +81,15 @@ def _startup(part: dict[str, Any]) -> Iterator[Row]:
     yield "dashboard, s", _number(part["dashboard_seconds"], 1), ""
 
 
+def _identity(part: dict[str, Any]) -> Iterator[Row]:
+    yield "frames with the right name", f"{part['named_frames']} of {part['frames']}", "all"
+    yield "frames between two looks for faces", _number(part["frames_between_looks"], 1), ""
+    yield "a look, CPU ms", _number(part["cpu_ms_a_look"], 1), ""
+    yield "identity, CPU ms a frame", _number(part["identity_cpu_ms_a_frame"], 1), ""
+    yield "identity, share of a frame's time (30 a second)", f"{part['share_of_frame_budget']:.1%}", "<= 15 %"
+    yield "all of vision, CPU ms a frame", _number(part["cpu_ms_a_frame"], 1), ""
+
+
 def _flow(part: dict[str, Any], fps: str, p50: str, p95: str) -> Iterator[Row]:
     delay = part["glass_to_glass_ms"]
     yield "fps out", _number(part["fps_out"][0], 1), fps
@@ -108,4 +117,5 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "lite": _lite,
     "soak": _soak,
     "startup": _startup,
+    "identity": _identity,
 }
