@@ -64,6 +64,11 @@ class Gallery:
             raise
         self._version = self._data_version()
 
+    @property
+    def folder(self) -> Path:
+        """Where the database and the photos lie."""
+        return self._path.parent
+
     def __enter__(self) -> Self:
         return self
 
@@ -201,12 +206,7 @@ class Gallery:
                 number = rows.number_of(db, new.name)
             except MemberUnknown:
                 number = _insert_member(db, new)
-            group = rows.group_spelling(db, member_name.clean_text(new.group or "", "group"))
-            order = "coalesce(?, group_name)" if regroup else "coalesce(group_name, ?)"
-            db.execute(
-                f"UPDATE members SET group_name = {order}, consent = coalesce(consent, ?) WHERE id = ?",
-                (group, new.consent, number),
-            )
+            rows.fill_in(db, number, new, regroup)
             stored = [self._store_photo(db, undo, number, photo) for photo in photos]
             return stored, [self._store_rejected(db, undo, number, face) for face in rejected]
 
@@ -254,6 +254,11 @@ class Gallery:
         """The member's rejected face with exactly these bytes, if it is there. Raises `MemberUnknown`."""
         with self._reading() as db:
             return _rejected(db, rows.number_of(db, name), _digest(jpeg))
+
+    def rejected_embeddings(self, name: str, model_id: str) -> dict[str, np.ndarray]:
+        """Id to (d,) float32 of the member's rejected faces that `model_id` embedded. Raises `MemberUnknown`."""
+        with self._reading() as db:
+            return rows.rejected_vectors(db, rows.number_of(db, name), model_id)
 
     def remove_rejected(self, name: str, rejection_id: str) -> None:
         """Take a rejection back: delete its crop and embeddings, for real.
