@@ -52,11 +52,15 @@ class Gallery:
         self._lock = threading.Lock()
         self._poll_lock = threading.Lock()
         self._closed = False
+        with translated(self._path):
+            is_new = not self._path.exists() or self._path.stat().st_size == 0
         self._db = open_database(self._path)
         self._db.row_factory = sqlite3.Row
         try:
             with translated(folder):
                 self._files = PhotoFiles(folder)
+            if is_new:
+                self._set_aside()
             self._sweep()
             self._poll = connect_reader(self._path)
         except BaseException:
@@ -406,6 +410,13 @@ class Gallery:
             busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             log.warning("the gallery's log was in use and is cut later; deleted rows may stay in it until then")
+
+    def _set_aside(self) -> None:
+        """Keep the photos of a database that somebody moved away: to a new one they are strays."""
+        with self._writing() as db:
+            aside = self._files.set_aside(self._files.strays(rows.file_ids(db)))
+        if aside:
+            log.warning("%d photos of an earlier gallery are set aside in %s", aside, self._files.found)
 
     def _sweep(self) -> None:
         """Delete the files that a crash left without a row."""
