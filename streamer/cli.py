@@ -88,7 +88,7 @@ app.command("up")(cli_up.up)
 app.command("serve")(cli_up.serve)
 app.command("doctor")(cli_doctor.doctor)
 app.command("eval")(cli_eval.evaluate)
-app.add_typer(cli_members.app, name="members", help="People that the service knows: add, list, remove.")
+app.add_typer(cli_members.app, name="members", help="People that the service knows: add, list, remove, import, export.")
 app.add_typer(cli_models.app, name="models", help="Model files: list, pull.")
 app.add_typer(cli_bench.app, name="bench", help="Measure; prints JSON.")
 

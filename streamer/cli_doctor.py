@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from streamer.errors import ConfigError, StreamerError
+from streamer.errors import ConfigError, GalleryUnavailable, StreamerError
 
 if TYPE_CHECKING:
     from streamer.service.settings import Settings
@@ -77,6 +77,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _models(settings)
     yield from _codecs(settings)
     yield from _data_folder(settings.data_folder)
+    yield check_gallery(settings.data_folder / "gallery")
     yield _port("port of the service", settings.service.host, settings.service.port, "--port")
     yield _port("port of the dashboard", "127.0.0.1", settings.service.dashboard_port, "--dashboard-port")
     yield _udp()
@@ -207,6 +208,41 @@ def _data_folder(folder: Path) -> Iterator[Check]:
         yield Check("disk", "warn", found, f"recordings end when it is full; make room, or {choose}")
     else:
         yield Check("disk", "ok", found)
+
+
+def check_gallery(folder: Path) -> Check:
+    """Reads only: a damaged gallery is left as it is for whoever recovers it."""
+    from streamer.vision.gallery import DATABASE
+    from streamer.vision.gallery_database import inspect
+
+    name, path = "gallery", folder / DATABASE
+    try:
+        found = inspect(path)
+    except GalleryUnavailable as exc:
+        return Check(name, "fail", str(exc).partition(": put back")[0], _recovery(str(exc), folder))
+    except ConfigError as exc:
+        return Check(name, "fail", str(exc), "choose another folder with --data-dir")
+    if found is None:
+        return Check(name, "ok", "nobody is enrolled yet")
+    return Check(name, "ok", f"{found[0]} members, {found[1]} photos")
+
+
+def _recovery(trouble: str, folder: Path) -> str:
+    """What to do about a gallery that cannot be used, by what was said about it."""
+    if "locked" in trouble:
+        return "end the process that holds it (fuser, lsof), then try again; nothing is lost"
+    if "newer version" in trouble:
+        return "upgrade the program (pip install --upgrade identity-aware-streamer), or choose another with --data-dir"
+    if "another program" in trouble:
+        return "move that file away, or choose another folder with --data-dir"
+    if "damaged" in trouble:
+        return (
+            f"copy the folder {folder} first; then put back an older copy of it, or in it run: sqlite3 gallery.sqlite3 "
+            ".recover | sqlite3 new.sqlite3, and rename new.sqlite3 to gallery.sqlite3; or move gallery.sqlite3 (and "
+            "-wal, -shm) away: the next start begins an empty gallery and sets the photos aside in found-photos, from "
+            "where `streamer members add` takes them"
+        )
+    return "make room on the disk, or choose another folder with --data-dir"
 
 
 def _port(name: str, host: str, port: int, option: str) -> Check:

@@ -1,8 +1,9 @@
-"""`streamer members`: add people by photos, list them, remove them. Works beside a running service and without one."""
+"""`streamer members`: add people by photos, list, remove, import, export them. Works with and without a service."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -17,8 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from streamer.errors import MemberUnknown, PhotoRefused
-from streamer.service import enrolment, photo_folder
+from streamer.service import enrolment, importing, photo_folder
+from streamer.service.archive import Archive
 from streamer.service.enrolment import Enrolled, GivenPhoto
+from streamer.service.export import export_members
+from streamer.service.importing import Imported
+from streamer.vision import resemblance
 from streamer.vision.enrolment import FacePick
 from streamer.vision.gallery import Gallery
 from streamer.vision.member import NewMember
@@ -92,6 +97,53 @@ def remove(
     print(f"deleted {what}")
 
 
+@app.command("import")
+def import_members(
+    ctx: typer.Context,
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR|FILE", help="A folder with a folder of photos for each, or an archive.")
+    ],
+    group: Annotated[str | None, typer.Option("--group", help="The group that all of them are in.")] = None,
+) -> None:
+    """Add many people: from one folder of photos a member, or from an archive that `export` wrote."""
+    settings: Settings = ctx.obj.settings()
+    source = source.expanduser()
+    with contextlib.ExitStack() as stack:
+        if source.is_dir():
+            shares, origin = importing.folder_shares(source, settings.members), "cli"
+        else:
+            shares, origin = importing.archive_shares(stack.enter_context(Archive(source))), "archive"
+        gallery = stack.enter_context(Gallery(settings.data_folder / "gallery"))
+        progress = stack.enter_context(_progress())
+        bar = progress.add_task("looking for faces", total=None)
+        local = _Local(gallery, settings, progress)
+
+        def noted(done: int, total: int, file: str) -> None:
+            progress.update(bar, completed=done, total=total, description=escape(file))
+
+        imported = asyncio.run(importing.run(local, shares, source=origin, group=group, on_photo=noted))
+        remarks = _remarks(gallery, local.model_id, [entry.name for entry in imported])
+    _show_import(imported, remarks)
+
+
+@app.command("export")
+def export(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The zip archive to write; it replaces what is there.")],
+    group: Annotated[str | None, typer.Option("--group", help="Only the members of this group.")] = None,
+) -> None:
+    """Write everybody, or a group, with photos and rejected faces to one file. `import` reads it."""
+    file = file.expanduser()
+    with Gallery(ctx.obj.settings().data_folder / "gallery") as gallery, _progress() as progress:
+        bar = progress.add_task("copying photos", total=None)
+        written = export_members(
+            gallery, file, group, lambda done, all_: progress.update(bar, completed=done, total=all_)
+        )
+    for line in written.missing:
+        print(f"left out: {line}", file=sys.stderr)
+    print(f"wrote {_members(written.members)} with {_photos(written.photos)} to {photo_folder.shown(file)}")
+
+
 class _Local:
     """Enrolment without a service: the gallery of the data folder, and the face models in this process.
 
@@ -107,6 +159,11 @@ class _Local:
     async def read_photo(self, encoded: bytes) -> PhotoReading:
         """Faces of an encoded picture."""
         return await asyncio.to_thread(self._read, encoded)
+
+    @property
+    def model_id(self) -> str | None:
+        """Of the recogniser in use; None: it was not needed so far."""
+        return None if self._reader is None else self._reader.model_id
 
     async def gallery_changed(self) -> None:
         """Nobody in this process follows the gallery."""
@@ -168,6 +225,34 @@ def _show(enrolled: Enrolled) -> None:
     _table(("PHOTO", "RESULT", "REMARK"), rows)
 
 
+def _show_import(imported: Sequence[Imported], remarks: Sequence[str]) -> None:
+    """The table, what there is to say about the members, and the sum. Raises `PhotoRefused` where nothing was kept."""
+    rows, kept, refused = [], 0, 0
+    for entry in imported:
+        shown = photo_folder.shown(Path(entry.name))
+        for one in entry.enrolled.kept:
+            rows.append((shown, one.file, "kept", "was there already" if one.duplicate else one.photo.remark or ""))
+        for no in entry.enrolled.refused:
+            rows.append((shown, no.file, "refused", no.reason.removeprefix(f"{no.file}: ")))
+        kept, refused = kept + len(entry.enrolled.kept), refused + len(entry.enrolled.refused)
+    _table(("MEMBER", "PHOTO", "RESULT", "REMARK"), rows)
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    if refused and not kept:
+        first = next(no for entry in imported for no in entry.enrolled.refused)
+        raise PhotoRefused(f"nothing was kept of {refused}: {first.reason}")
+    with_photos = sum(bool(entry.enrolled.kept) for entry in imported)
+    print(f"kept {_photos(kept)} of {_members(with_photos)}, refused {refused}", file=sys.stderr)
+
+
+def _remarks(gallery: Gallery, model_id: str | None, names: Sequence[str]) -> list[str]:
+    """What there is to say about the members of these names: photos that do not fit, people who look alike."""
+    if model_id is None:
+        return []
+    told = resemblance.notices(*gallery.snapshot(model_id))
+    return list(dict.fromkeys(text for name in names for text in told.get(name, ())))
+
+
 def _row(member: Member) -> tuple[str, ...]:
     remarks = sum(photo.remark is not None for photo in member.photos)
     about = f"{remarks} of the photos" if remarks else ""
@@ -186,6 +271,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)
+
+
+def _members(count: int) -> str:
+    return f"{count} member{'' if count == 1 else 's'}"
 
 
 def _photos(count: int) -> str:

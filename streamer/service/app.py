@@ -13,7 +13,7 @@ from streamer import __version__
 from streamer.egress.recordings import adopt_leftovers
 from streamer.errors import GalleryUnavailable, VisionUnavailable
 from streamer.ingest.demo_cast import demo_members
-from streamer.service import api, auth, problems
+from streamer.service import api, archives, auth, problems
 from streamer.service.enrolment import embed_missing, enrol_demo_members
 from streamer.service.services import Services
 from streamer.service.settings import Settings, check_binding
@@ -46,6 +46,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     recordings = folder / "recordings"
     gallery = await asyncio.to_thread(Gallery, folder / "gallery")
     await asyncio.to_thread(adopt_leftovers, recordings)
+    await asyncio.to_thread(archives.sweep, gallery.folder)
     vision = Supervisor(settings.vision, folder)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, gallery.close)

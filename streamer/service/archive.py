@@ -58,7 +58,7 @@ class _Entry(BaseModel):
 class ArchivedPhoto(_Entry):
     """A photo in an archive."""
 
-    path: str = Field(pattern=rf"^{_PHOTO}\Z")
+    path: str = Field(pattern=rf"^{_PHOTO}$")
     file: str = Field(max_length=300)
     source: str = Field(max_length=100)
     face: FaceBox
@@ -69,7 +69,7 @@ class ArchivedPhoto(_Entry):
 class ArchivedRejection(_Entry):
     """A rejected face in an archive."""
 
-    path: str = Field(pattern=rf"^{_REJECTED}\Z")
+    path: str = Field(pattern=rf"^{_REJECTED}$")
     source: str = Field(max_length=100)
     face: FaceBox
     added_at: str | None = None
@@ -102,9 +102,13 @@ class Archive:
     Close it after use. Not thread-safe.
     """
 
-    def __init__(self, file: Path) -> None:
-        """Raises `GalleryError`, in one line, for a file that is no archive of members or not a sound one. Blocks."""
-        self._file = file
+    def __init__(self, file: Path, shown: str | None = None) -> None:
+        """Raises `GalleryError`, in one line, for a file that is no archive of members or not a sound one. Blocks.
+
+        Args:
+            shown: What messages call it.
+        """
+        self._file = shown or str(file)
         with self._refusing():
             self._zip = zipfile.ZipFile(file)
         try:

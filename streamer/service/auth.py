@@ -30,6 +30,9 @@ BODY_BYTES = 64 * 1024
 PHOTO_BODY_BYTES = 64 * 1024 * 1024
 """Largest body of a request that uploads photos."""
 
+ARCHIVE_BODY_BYTES = 2 * 1024 * 1024 * 1024
+"""Largest archive of members that is uploaded; a larger one is imported by the command line."""
+
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _WILDCARDS = ("0.0.0.0", "::", "")
@@ -157,6 +160,8 @@ class _BodyLimit:
 
 
 def _body_limit(scope: Scope) -> int:
+    if scope["path"] == "/api/archive":
+        return ARCHIVE_BODY_BYTES
     upload = Headers(scope=scope).get("content-type", "").lower().startswith("multipart/form-data")
     return PHOTO_BODY_BYTES if upload and scope["path"].startswith("/api/members") else BODY_BYTES
 

@@ -19,9 +19,6 @@ from streamer.vision.member import Member, NewMember, NewPhoto, NewRejection, Ph
 
 log = logging.getLogger(__name__)
 
-MAX_IMPORT_BYTES = 512_000_000
-"""Bytes of one member's photos in one import: they are in memory until all of them are stored at once."""
-
 
 class MemberServices(Protocol):
     """What enrolment needs of a running service."""
@@ -108,7 +105,7 @@ async def add_member(
     made = False
     try:
         async for photo in given:
-            judged = await _judged(services, new.name, photo, source, pick, enrolled)
+            judged = await judge_given(services, new.name, photo, source, pick, enrolled)
             if judged is None:
                 continue
             if not made:
@@ -152,65 +149,12 @@ async def add_photos(
                 if present is not None:
                     enrolled.kept.append(Kept(photo.file, present, duplicate=True))
                     continue
-            judged = await _judged(services, name, photo, source, pick, enrolled)
+            judged = await judge_given(services, name, photo, source, pick, enrolled)
             if judged is not None:
                 await _store(services.gallery, name, photo.file, judged, enrolled)
     finally:
         if any(not kept.duplicate for kept in enrolled.kept):
             await services.gallery_changed()
-    return enrolled
-
-
-async def import_member(
-    services: MemberServices,
-    new: NewMember,
-    given: AsyncIterable[GivenPhoto],
-    rejections: Sequence[GivenRejection] = (),
-    *,
-    source: str,
-    regroup: bool = False,
-) -> Enrolled:
-    """Store a member with all photos that pass and all rejected faces, or, where this fails half-way, nothing.
-
-    A member that is there gets what is missing. One of whose photos none is kept is not made.
-
-    Args:
-        regroup: `new.group` counts for a member that is there, too.
-
-    Raises:
-        GalleryError: the name cannot be used.
-        VisionUnavailable: photos cannot be read now.
-    """
-    member_name.clean(new.name)
-    gallery, enrolled = services.gallery, Enrolled()
-    pending: list[tuple[str, NewPhoto]] = []
-    taken = 0
-    async for photo in given:
-        present = await asyncio.to_thread(_present, gallery, new.name, photo)
-        if present is not None:
-            enrolled.kept.append(Kept(photo.file, present, duplicate=True))
-            continue
-        taken += len(photo.data) if isinstance(photo.data, bytes) else 0
-        if taken > MAX_IMPORT_BYTES:
-            reason = f"the photos of one member take more than {MAX_IMPORT_BYTES // 10**6} MB; import them in parts"
-            enrolled.refused.append(Refused(photo.file, f"{photo.file}: {reason}"))
-            continue
-        before = [judged for _, judged in pending]
-        judged = await _judged(services, new.name, photo, photo.source or source, None, enrolled, before)
-        if judged is not None:
-            pending.append((photo.file, judged))
-    if enrolled.refused and not enrolled.kept and not pending:
-        return enrolled
-    faces = [face for entry in rejections if (face := await _rejection(services, entry)) is not None]
-    stored, enrolled.rejected = await asyncio.to_thread(
-        gallery.enrol, new, [judged for _, judged in pending], faces, regroup=regroup
-    )
-    # The same bytes twice in one import are one photo.
-    seen = {kept.photo.id for kept in enrolled.kept}
-    for (file, _), stored_photo in zip(pending, stored, strict=True):
-        enrolled.kept.append(Kept(file, stored_photo, duplicate=stored_photo.id in seen))
-        seen.add(stored_photo.id)
-    await services.gallery_changed()
     return enrolled
 
 
@@ -275,7 +219,7 @@ async def each(given: Sequence[GivenPhoto]) -> AsyncIterator[GivenPhoto]:
         yield photo
 
 
-async def _judged(
+async def judge_given(
     services: MemberServices,
     name: str,
     given: GivenPhoto,
@@ -347,7 +291,7 @@ async def _embed_rejected_again(services: MemberServices, name: str, face: Rejec
     except MemberUnknown as exc:
         log.warning("rejected face %s cannot be read again for %s: %s", face.id, model_id, exc)
         return False
-    new = await _rejection(services, GivenRejection(jpeg, face.face_xyxy, face.source))
+    new = await read_rejection(services, GivenRejection(jpeg, face.face_xyxy, face.source))
     if new is None or new.model_id != model_id:
         remark = f"{model_id} finds no face in it: it does not weigh with this model"
         await asyncio.to_thread(services.gallery.remark_rejected, face.id, remark)
@@ -356,7 +300,7 @@ async def _embed_rejected_again(services: MemberServices, name: str, face: Rejec
     return True
 
 
-async def _rejection(services: MemberServices, given: GivenRejection) -> NewRejection | None:
+async def read_rejection(services: MemberServices, given: GivenRejection) -> NewRejection | None:
     """A rejected face, read by the model in use; None where it finds no face in it."""
     try:
         decoded = await asyncio.to_thread(photos.decode, given.jpeg, "a rejected face")
@@ -369,15 +313,6 @@ async def _rejection(services: MemberServices, given: GivenRejection) -> NewReje
         return None
     face = replace(face, box_xyxy=given.face_xyxy)
     return NewRejection(given.jpeg, decoded.width, decoded.height, given.source, reading.model_id, face)
-
-
-def _present(gallery: Gallery, name: str, given: GivenPhoto) -> Photo | None:
-    """The photo of these bytes, if the member is there and has it."""
-    if isinstance(given.data, PhotoRefused):
-        return None
-    with contextlib.suppress(MemberUnknown):
-        return gallery.find_photo(name, given.data)
-    return None
 
 
 def _check_free(gallery: Gallery, name: str) -> None:

@@ -1,26 +1,33 @@
-"""The routes of members: list, enrol by photos, look at thumbnails, remove."""
+"""The routes of members: list, enrol by photos, change, look at thumbnails and rejected faces, remove."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Self
-from urllib.parse import quote
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from streamer.errors import PhotoRefused
 from streamer.service import schemas
 from streamer.service.enrolment import Enrolled, GivenPhoto, add_member, add_photos, enrol_demo_members
+from streamer.service.member_bodies import (
+    Enrolment,
+    GroupInfo,
+    MemberInfo,
+    MemberPatch,
+    MemberSpec,
+    member_path,
+    refused_of,
+)
 from streamer.service.problems import problem
 from streamer.service.services import ServicesDep
 from streamer.vision.enrolment import FacePick
-from streamer.vision.member import Member, NewMember, Photo
 from streamer.vision.photos import MAX_PHOTO_BYTES, too_many_bytes
 
 __all__ = ["enrol_demo_members", "router"]
@@ -33,101 +40,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(prefix="/api/members", tags=["members"], responses=PROBLEMS)
-
-
-class MemberSpec(BaseModel):
-    """A member to make. Sent as JSON, or as fields of a form beside photos."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(description="1 to 64 characters of any script; no slashes or control characters.")
-    display_name: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(None, description="As shown.")
-    group: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(None, description="The group it is in.")
-    consent: Annotated[str, Field(max_length=1000)] | None = Field(None, description="A note on the person's consent.")
-
-    def new(self) -> NewMember:
-        """As enrolment takes it."""
-        return NewMember(self.name, self.display_name, self.group, self.consent)
-
-
-class PhotoInfo(BaseModel):
-    """A photo that stands for a member."""
-
-    id: str
-    thumbnail_url: str = Field(description="JPEG, 160x160, around the face.")
-    file: str
-    source: str = Field(examples=["upload"])
-    width: int
-    height: int
-    bytes: int
-    face: list[float] = Field(description="x0, y0, x1, y1 in pixels of the upright photo")
-    remark: str | None = Field(description="What to know about this photo; null: nothing.")
-    added_at: str = Field(description="UTC")
-    models: list[str] = Field(description="Recognition models that embedded the face.")
-
-    @classmethod
-    def of(cls, member: str, photo: Photo, root: str) -> Self:
-        """Of a stored photo."""
-        return cls(
-            id=photo.id,
-            thumbnail_url=f"{_member_path(member, root)}/photos/{photo.id}/thumbnail.jpg",
-            file=photo.file,
-            source=photo.source,
-            width=photo.width,
-            height=photo.height,
-            bytes=photo.bytes,
-            face=[round(value, 1) for value in photo.face_xyxy],
-            remark=photo.remark,
-            added_at=photo.added_at,
-            models=list(photo.models),
-        )
-
-
-class MemberInfo(BaseModel):
-    """A person with a name."""
-
-    name: str
-    display_name: str
-    group: str | None
-    consent: str | None
-    created_at: str = Field(description="UTC")
-    photos: list[PhotoInfo]
-
-    @classmethod
-    def of(cls, member: Member, root: str) -> Self:
-        """Of a stored member."""
-        return cls(
-            name=member.name,
-            display_name=member.display_name,
-            group=member.group,
-            consent=member.consent,
-            created_at=member.created_at,
-            photos=[PhotoInfo.of(member.name, photo, root) for photo in member.photos],
-        )
-
-
-class KeptPhoto(BaseModel):
-    """A photo that was kept."""
-
-    file: str
-    photo: PhotoInfo
-    duplicate: bool = Field(description="The same file was there before; it is stored once.")
-    remark: str | None
-
-
-class RefusedPhoto(BaseModel):
-    """A photo that was not kept."""
-
-    file: str
-    reason: str
-
-
-class Enrolment(BaseModel):
-    """The member as it is now, and what became of each photo."""
-
-    member: MemberInfo
-    kept: list[KeptPhoto]
-    refused: list[RefusedPhoto]
+groups_router = APIRouter(prefix="/api/groups", tags=["members"], responses=PROBLEMS)
 
 
 def _form_schema(required: list[str], **fields: dict[str, Any]) -> dict[str, Any]:
@@ -159,8 +72,8 @@ _PHOTOS_BODY = {"requestBody": {"required": True, "content": {"multipart/form-da
 @router.get("", response_model=list[MemberInfo])
 async def list_members(request: Request, parts: ServicesDep) -> Any:
     """Everybody who is enrolled, by name."""
-    members = await asyncio.to_thread(parts.gallery.members)
-    return [MemberInfo.of(member, _root(request)) for member in members]
+    members, notices = await parts.members()
+    return [MemberInfo.of(member, _root(request), notices.get(member.name, ())) for member in members]
 
 
 @router.post("", status_code=201, response_model=Enrolment, openapi_extra=_MEMBER_BODY)
@@ -177,15 +90,22 @@ async def create_member(request: Request, response: Response, parts: ServicesDep
             enrolled = await add_member(parts, spec.new(), _given(_uploads(form)), source="upload", pick=pick)
     if enrolled.refused and not enrolled.kept:
         return _none_kept(enrolled)
-    member = await asyncio.to_thread(parts.gallery.member, spec.name)
-    response.headers["Location"] = _member_path(member.name, _root(request))
-    return _enrolment(member, enrolled, _root(request))
+    enrolment = await _enrolment(parts, spec.name, enrolled, _root(request))
+    response.headers["Location"] = member_path(enrolment.member.name, _root(request))
+    return enrolment
 
 
 @router.get("/{name}", response_model=MemberInfo)
 async def get_member(name: str, request: Request, parts: ServicesDep) -> Any:
     """One member with its photos. Case does not count in names."""
-    return MemberInfo.of(await asyncio.to_thread(parts.gallery.member, name), _root(request))
+    return await _member(parts, name, _root(request))
+
+
+@router.patch("/{name}", response_model=MemberInfo)
+async def change_member(name: str, patch: MemberPatch, request: Request, parts: ServicesDep) -> Any:
+    """Change the display name, the group or the note of consent. `null` takes away; the name itself stays."""
+    await asyncio.to_thread(lambda: parts.gallery.change_member(name, **patch.given()))
+    return await _member(parts, name, _root(request))
 
 
 @router.delete("/{name}", status_code=204)
@@ -208,7 +128,7 @@ async def create_photos(name: str, request: Request, parts: ServicesDep) -> Any:
         enrolled = await add_photos(parts, name, _given(uploads), source="upload", pick=pick)
     if not enrolled.kept:
         return _none_kept(enrolled)
-    return _enrolment(await asyncio.to_thread(parts.gallery.member, name), enrolled, _root(request))
+    return await _enrolment(parts, name, enrolled, _root(request))
 
 
 @router.delete("/{name}/photos/{photo_id}", status_code=204)
@@ -228,6 +148,31 @@ async def get_thumbnail(name: str, photo_id: str, parts: ServicesDep) -> Respons
     """The face of a photo."""
     jpeg = await asyncio.to_thread(parts.gallery.thumbnail, name, photo_id)
     return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
+@router.get(
+    "/{name}/rejected/{rejected_id}/crop.jpg",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}},
+)
+async def get_rejected(name: str, rejected_id: str, parts: ServicesDep) -> Response:
+    """A face that a person said is not the member's."""
+    jpeg = await asyncio.to_thread(parts.gallery.rejected_jpeg, name, rejected_id)
+    return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
+@router.delete("/{name}/rejected/{rejected_id}", status_code=204)
+async def remove_rejected(name: str, rejected_id: str, parts: ServicesDep) -> Response:
+    """Take a rejection back: it weighs no more."""
+    await asyncio.to_thread(parts.gallery.remove_rejected, name, rejected_id)
+    await parts.gallery_changed()
+    return Response(status_code=204)
+
+
+@groups_router.get("", response_model=list[GroupInfo])
+async def list_groups(parts: ServicesDep) -> Any:
+    """Every group, by name, with the names of who is in it. Members of a group are each other's negatives."""
+    return GroupInfo.all_of(await asyncio.to_thread(parts.gallery.members))
 
 
 def _content_type(request: Request) -> str:
@@ -282,33 +227,24 @@ def _file_name(given: str) -> str:
     return " ".join(printable.split())[:100] or "photo"
 
 
-def _enrolment(member: Member, enrolled: Enrolled, root: str) -> Enrolment:
-    kept = [
-        KeptPhoto(
-            file=kept.file,
-            photo=PhotoInfo.of(member.name, kept.photo, root),
-            duplicate=kept.duplicate,
-            remark=kept.photo.remark,
-        )
-        for kept in enrolled.kept
-    ]
-    return Enrolment(member=MemberInfo.of(member, root), kept=kept, refused=_refused(enrolled))
+async def _member(parts: ServicesDep, name: str, root: str) -> MemberInfo:
+    member = await asyncio.to_thread(parts.gallery.member, name)
+    _, notices = await parts.members()
+    return MemberInfo.of(member, root, notices.get(member.name, ()))
 
 
-def _refused(enrolled: Enrolled) -> list[RefusedPhoto]:
-    return [RefusedPhoto(file=refused.file, reason=refused.reason) for refused in enrolled.refused]
+async def _enrolment(parts: ServicesDep, name: str, enrolled: Enrolled, root: str) -> Enrolment:
+    member = await asyncio.to_thread(parts.gallery.member, name)
+    _, notices = await parts.members()
+    return Enrolment.of(member, enrolled, root, notices)
 
 
 def _none_kept(enrolled: Enrolled) -> Response:
     reasons = [refused.reason for refused in enrolled.refused]
     detail = reasons[0] if len(reasons) == 1 else f"none of {len(reasons)} photos was kept: {'; '.join(reasons[:5])}"
-    refused = [entry.model_dump() for entry in _refused(enrolled)]
+    refused = [entry.model_dump() for entry in refused_of(enrolled)]
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, kind="photo-refused", refused=refused)
 
 
 def _root(request: Request) -> str:
     return str(request.scope.get("root_path", ""))
-
-
-def _member_path(name: str, root: str) -> str:
-    return f"{root}/api/members/{quote(name, safe='')}"

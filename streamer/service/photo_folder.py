@@ -45,9 +45,9 @@ def shown(file: Path) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def read_file(file: Path) -> bytes | PhotoRefused:
-    """The bytes of a photo, or why they are not to be had. Blocks."""
-    name = shown(file)
+def read_file(file: Path, name: str | None = None) -> bytes | PhotoRefused:
+    """The bytes of a photo, or why they are not to be had; messages call it `name`. Blocks."""
+    name = name or shown(file)
     try:
         if file.is_dir():
             return PhotoRefused(f"{name}: no image files that can be read in this folder")

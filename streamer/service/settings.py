@@ -63,6 +63,17 @@ class VisionSettings(_Section):
     hang_seconds: float = Field(8.0, gt=0)
 
 
+class RosterMember(_Section):
+    """Somebody whom an import of photo folders expects; see `configs/ive.yaml`."""
+
+    name: str = Field(min_length=1)
+    display_name: str | None = None
+    group: str | None = None
+    consent: str | None = None
+    folder: str | None = None
+    """Of the photos, inside the folder that is imported; None: the one called like the member."""
+
+
 class Settings(BaseSettings):
     """All settings of a process. Every key stands in `configs/default.yaml` with unit and default."""
 
@@ -76,6 +87,7 @@ class Settings(BaseSettings):
     webrtc: WebRtcSettings = WebRtcSettings()
     video: VideoSettings = VideoSettings()
     vision: VisionSettings = VisionSettings()
+    members: list[RosterMember] = []
 
     @classmethod
     def settings_customise_sources(
@@ -137,9 +149,17 @@ def check_binding(settings: Settings) -> None:
         )
 
 
+def _shipped(path: Path) -> Path:
+    """The file itself; where there is none, the configuration of that name that comes with the program (ive.yaml)."""
+    package = Path(__file__).resolve().parent.parent
+    bare = path in (Path(path.name), Path("configs") / path.name)
+    found = [folder / path.name for folder in (package / "configs", package.parent / "configs") if bare]
+    return next((file for file in found if not path.exists() and file.is_file()), path)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(_shipped(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"cannot read configuration {path}: {exc}") from exc
     except yaml.YAMLError as exc:

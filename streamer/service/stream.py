@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class Stream:
         self._stalled: asyncio.Future[FrameResult] | None = None
         self._notice: str | None = None
         self._latest: FrameResult | None = None
+        self._is_named_by_face = settings.vision.engine not in ("none", "synthetic")
         self._stages = StageTimes()
         self._seen_rate = RateMeter()
         self._out_rate = RateMeter()
@@ -160,6 +162,13 @@ class Stream:
         if target != self.target:
             self.target = target
             self._session.set_target(target)
+
+    def forget_all_but(self, names: frozenset[str]) -> None:
+        """Of the latest result, keep no name but these. The next frame's follows the gallery by itself."""
+        seen = self._latest
+        if self._is_named_by_face and seen is not None:
+            tracks = tuple(track if track.name in names else replace(track, name=None) for track in seen.tracks)
+            self._latest = replace(seen, tracks=tracks)
 
     # WebRTC
 

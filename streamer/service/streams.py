@@ -121,6 +121,11 @@ class Streams:
         del self._streams[stream_id]
         await stream.aclose()
 
+    def forget_all_but(self, names: frozenset[str]) -> None:
+        """Only these are members now: a stream whose source stands still says no other name any more."""
+        for stream in self.all():
+            stream.forget_all_but(names)
+
     async def aclose(self) -> None:
         """End every stream. Twice is fine."""
         for stream in self.all():

@@ -52,17 +52,26 @@ class Gallery:
         self._lock = threading.Lock()
         self._poll_lock = threading.Lock()
         self._closed = False
+        with translated(self._path):
+            is_new = not self._path.exists() or self._path.stat().st_size == 0
         self._db = open_database(self._path)
         self._db.row_factory = sqlite3.Row
         try:
             with translated(folder):
                 self._files = PhotoFiles(folder)
+            if is_new:
+                self._set_aside()
             self._sweep()
             self._poll = connect_reader(self._path)
         except BaseException:
             self._db.close()
             raise
         self._version = self._data_version()
+
+    @property
+    def folder(self) -> Path:
+        """Where the database and the photos lie."""
+        return self._path.parent
 
     def __enter__(self) -> Self:
         return self
@@ -201,12 +210,7 @@ class Gallery:
                 number = rows.number_of(db, new.name)
             except MemberUnknown:
                 number = _insert_member(db, new)
-            group = rows.group_spelling(db, member_name.clean_text(new.group or "", "group"))
-            order = "coalesce(?, group_name)" if regroup else "coalesce(group_name, ?)"
-            db.execute(
-                f"UPDATE members SET group_name = {order}, consent = coalesce(consent, ?) WHERE id = ?",
-                (group, new.consent, number),
-            )
+            rows.fill_in(db, number, new, regroup)
             stored = [self._store_photo(db, undo, number, photo) for photo in photos]
             return stored, [self._store_rejected(db, undo, number, face) for face in rejected]
 
@@ -254,6 +258,11 @@ class Gallery:
         """The member's rejected face with exactly these bytes, if it is there. Raises `MemberUnknown`."""
         with self._reading() as db:
             return _rejected(db, rows.number_of(db, name), _digest(jpeg))
+
+    def rejected_embeddings(self, name: str, model_id: str) -> dict[str, np.ndarray]:
+        """Id to (d,) float32 of the member's rejected faces that `model_id` embedded. Raises `MemberUnknown`."""
+        with self._reading() as db:
+            return rows.rejected_vectors(db, rows.number_of(db, name), model_id)
 
     def remove_rejected(self, name: str, rejection_id: str) -> None:
         """Take a rejection back: delete its crop and embeddings, for real.
@@ -401,6 +410,13 @@ class Gallery:
             busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             log.warning("the gallery's log was in use and is cut later; deleted rows may stay in it until then")
+
+    def _set_aside(self) -> None:
+        """Keep the photos of a database that somebody moved away: to a new one they are strays."""
+        with self._writing() as db:
+            aside = self._files.set_aside(self._files.strays(rows.file_ids(db)))
+        if aside:
+            log.warning("%d photos of an earlier gallery are set aside in %s", aside, self._files.found)
 
     def _sweep(self) -> None:
         """Delete the files that a crash left without a row."""

@@ -111,6 +111,22 @@ def open_database(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def inspect(path: Path) -> tuple[int, int] | None:
+    """Members and photos of the gallery at `path`, through a connection that cannot write; None: there is none yet.
+
+    Raises:
+        GalleryUnavailable, ConfigError: as `open_database`.
+    """
+    with translated(path):
+        if not path.exists() or path.stat().st_size == 0:
+            return None
+        _inspect(path)
+        with contextlib.closing(_read_only(path)) as reader:
+            members = reader.execute("SELECT count(*) FROM members").fetchone()[0]
+            photos = reader.execute("SELECT count(*) FROM photos").fetchone()[0]
+    return int(members), int(photos)
+
+
 def connect_reader(path: Path) -> sqlite3.Connection:
     """A further connection to an open gallery, for `PRAGMA data_version`: it rises when any other one commits."""
     with translated(path):
@@ -144,8 +160,7 @@ def _inspect(path: Path) -> None:
     """Refuse a file that is not ours to write, through a connection that cannot write."""
     if not os.access(path, os.R_OK | os.W_OK):
         raise _no_permission(path)
-    uri = f"{path.resolve().as_uri()}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as reader:
+    with contextlib.closing(_read_only(path)) as reader:
         version = _pragma(reader, "user_version")
         tables = reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if _pragma(reader, "application_id") != APPLICATION_ID and (version or tables):
@@ -156,6 +171,11 @@ def _inspect(path: Path) -> None:
         verdict = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise _damaged(path, verdict)
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 def _make_private(path: Path) -> None:
@@ -246,6 +266,6 @@ def _no_permission(path: Path) -> ConfigError:
 
 def _damaged(path: Path, what: str) -> GalleryUnavailable:
     return GalleryUnavailable(
-        f"the gallery {path} is damaged ({what}): put back a copy, try `sqlite3 {path} .recover`, or move it away "
-        "to begin with an empty one"
+        f"the gallery {path} is damaged ({what}): put back a copy of its folder, or run `streamer doctor` for the ways "
+        "to recover it"
     )

@@ -12,7 +12,7 @@ import numpy as np
 from streamer.errors import MemberUnknown, PhotoRefused
 from streamer.vision import member_name
 from streamer.vision.known import Known, PhotoFace
-from streamer.vision.member import Member, NewPhoto, NewRejection, Photo, RejectedFace
+from streamer.vision.member import Member, NewMember, NewPhoto, NewRejection, Photo, RejectedFace
 
 PHOTO_COLUMNS = (
     "id, member_id, extension, file, source, width, height, bytes, face_x0, face_y0, face_x1, face_y1, remark, added_at"
@@ -145,6 +145,32 @@ def group_spelling(db: sqlite3.Connection, group: str | None) -> str | None:
         if member_name.key(row[0]) == wanted:
             return str(row[0])
     return group
+
+
+def fill_in(db: sqlite3.Connection, number: int, new: NewMember, regroup: bool) -> None:
+    """Take over what `new` says and member `number` lacks; `regroup`: its group in any case.
+
+    Raises:
+        GalleryError: the display name or the group cannot be used.
+    """
+    group = group_spelling(db, member_name.clean_text(new.group or "", "group"))
+    shown = member_name.clean_text(new.display_name or "", "display name")
+    order = "coalesce(?, group_name)" if regroup else "coalesce(group_name, ?)"
+    db.execute(
+        f"UPDATE members SET group_name = {order}, consent = coalesce(consent, ?), "
+        "display_name = CASE WHEN display_name = name THEN coalesce(?, name) ELSE display_name END WHERE id = ?",
+        (group, new.consent, shown, number),
+    )
+
+
+def rejected_vectors(db: sqlite3.Connection, number: int, model_id: str) -> dict[str, np.ndarray]:
+    """Id to embedding of member `number`'s rejected faces, as far as `model_id` embedded them."""
+    found = db.execute(
+        "SELECT rejections.id, vector FROM rejection_embeddings JOIN rejections ON rejections.id = rejection_id "
+        "WHERE member_id = ? AND model_id = ? ORDER BY rejections.rowid",
+        (number, model_id),
+    )
+    return {row["id"]: np.frombuffer(row["vector"], "<f4").astype(np.float32) for row in found}
 
 
 def rejected_rows(db: sqlite3.Connection, number: int) -> list[sqlite3.Row]:

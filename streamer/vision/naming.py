@@ -90,6 +90,9 @@ class Namer:
         for evidence in self._evidence.values():
             if evidence.name is not None and evidence.name not in known.names:
                 evidence.name, evidence.against = None, f"{evidence.name} is no member any more"
+            elif evidence.name is not None and self._means(evidence)[known.names.index(evidence.name)] <= -1.0:
+                # Now, not with the next look: that one would only be "a contrary face".
+                evidence.name, evidence.against = None, f"a person said that this is not {evidence.name}"
 
     def observe(self, track: int, embedding: np.ndarray, quality: FaceQuality, pts_seconds: float) -> bool:
         """A face of `track` was read: `embedding` is (d,) float32 of length 1.

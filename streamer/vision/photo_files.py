@@ -17,6 +17,7 @@ class PhotoFiles:
         self._photos = folder / "photos"
         self._thumbnails = folder / "thumbnails"
         self._rejected = folder / "rejected"
+        self.found = folder / "found-photos"
         for made in (self._photos, self._thumbnails, self._rejected):
             made.mkdir(mode=0o700, exist_ok=True)
 
@@ -54,6 +55,15 @@ class PhotoFiles:
         """Files of no photo and no rejected face in `ids`."""
         files = [path for folder in (self._photos, self._thumbnails, self._rejected) for path in folder.iterdir()]
         return [path for path in files if path.stem not in ids and path.is_file()]
+
+    def set_aside(self, files: Iterable[Path]) -> int:
+        """Move those of `files` that are photos to the folder `found`; how many."""
+        photos = [path for path in files if path.parent == self._photos]
+        if photos:
+            self.found.mkdir(mode=0o700, exist_ok=True)
+        for path in photos:
+            os.replace(path, self.found / path.name)
+        return len(photos)
 
 
 def unlink(files: Iterable[Path]) -> None:

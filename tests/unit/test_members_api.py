@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -19,40 +18,8 @@ from streamer.service import enrolment, members, problems
 from streamer.service.enrolment import GivenPhoto
 from streamer.vision import photos
 from streamer.vision.gallery import Gallery
-from streamer.vision.known import Known, PhotoFace, PhotoReading
 from streamer.vision.member import NewMember
-
-MODEL = "squares"
-
-
-@dataclass
-class Squares:
-    """Finds bright squares on black; the embedding is the colour. What vision is to the routes, without a model."""
-
-    gallery: Gallery
-    pushed: list[Known] = field(default_factory=list)
-    read: int = 0
-    fails_after: int | None = None
-    model_id: str = MODEL
-
-    async def read_photo(self, encoded: bytes) -> PhotoReading:
-        if self.fails_after is not None and self.read >= self.fails_after:
-            raise VisionUnavailable("the vision worker is restarting; try again in a few seconds")
-        self.read += 1
-        bgr = photos.decode(encoded).bgr
-        lit = bgr.max(axis=2) > 60
-        columns = np.flatnonzero(np.diff(np.r_[0, lit.any(axis=0), 0]))
-        faces = []
-        for x0, x1 in zip(columns[::2], columns[1::2], strict=True):
-            rows = np.flatnonzero(lit[:, x0:x1].any(axis=1))
-            colour = bgr[rows[0] : rows[-1] + 1, x0:x1].reshape(-1, 3).mean(axis=0)
-            embedding = (colour / np.linalg.norm(colour)).astype(np.float32)
-            box = (float(x0), float(rows[0]), float(x1), float(rows[-1] + 1))
-            faces.append(PhotoFace(box, 0.9, embedding, 100.0, 0.0))
-        return PhotoReading(self.model_id, bgr.shape[1], bgr.shape[0], tuple(faces))
-
-    async def gallery_changed(self) -> None:
-        self.pushed.append(await asyncio.to_thread(self.gallery.known, MODEL))
+from tests.squares import Squares, check_problem, parts, picture
 
 
 @pytest.fixture
@@ -70,29 +37,6 @@ async def client(services: Squares) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as opened:
         yield opened
-
-
-def picture(*colours: str, side: int = 80) -> bytes:
-    image = Image.new("RGB", (200 * max(1, len(colours)), 200))
-    for number, colour in enumerate(colours):
-        image.paste(colour, (200 * number + 40, 40, 200 * number + 40 + side, 40 + side))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def parts(*files: tuple[str, bytes]) -> list[tuple[str, tuple[str, bytes, str]]]:
-    return [("photos", (name, data, "image/png")) for name, data in files]
-
-
-def check_problem(answer: httpx.Response, status: int, *words: str) -> dict[str, object]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, object] = answer.json()
-    assert body["status"] == status
-    for word in words:
-        assert word in str(body["detail"])
-    return body
 
 
 async def test_add_list_look_remove(client: httpx.AsyncClient, services: Squares) -> None:
