@@ -15,7 +15,17 @@ from typing import Annotated, Any, NoReturn, get_args
 import typer
 from typer.core import TyperGroup
 
-from streamer import __version__, cli_doctor, cli_eval, cli_members, cli_models, cli_up
+from streamer import (
+    __version__,
+    cli_doctor,
+    cli_eval,
+    cli_image,
+    cli_members,
+    cli_models,
+    cli_render,
+    cli_up,
+    cli_video,
+)
 from streamer.bench import cli as cli_bench
 from streamer.errors import StreamerError, redact
 from streamer.service.settings import Settings, VisionSettings, load
@@ -87,6 +97,9 @@ app = typer.Typer(
 app.command("up")(cli_up.up)
 app.command("serve")(cli_up.serve)
 app.command("doctor")(cli_doctor.doctor)
+app.command("image")(cli_image.image)
+app.command("video")(cli_video.video)
+app.command("render")(cli_render.render)
 app.command("eval")(cli_eval.evaluate)
 app.add_typer(cli_members.app, name="members", help="People that the service knows: add, list, remove.")
 app.add_typer(cli_models.app, name="models", help="Model files: list, pull.")

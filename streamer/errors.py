@@ -17,6 +17,7 @@ StreamerError
 │   └── CodecUnsupported    a proper offer, but without H.264
 ├── StreamUnknown / StreamConflict
 ├── RecordingError
+├── OutputError             a file that cannot be written: folder, disk full, container
 ├── ConfigError             a setting, a port, a folder
 └── LimitReached            a stated bound (streams, viewers, size)
 
@@ -109,6 +110,10 @@ class StreamConflict(StreamerError):
 
 class RecordingError(StreamerError):
     """A recording that cannot start or had to end."""
+
+
+class OutputError(StreamerError):
+    """A file that cannot be written: the folder, the disk, the container."""
 
 
 class ConfigError(StreamerError):

@@ -63,12 +63,12 @@ class FileSource(ThreadedSource):
         Raises:
             SourceUnusable: it is missing, unreadable, empty, no video, or has sound alone.
         """
-        with _opened(self.path):
+        with opened(self.path):
             pass
 
     def _play(self) -> None:
         while not self._stopping.is_set():
-            with _opened(self.path) as (container, stream):
+            with opened(self.path) as (container, stream):
                 self._timeline.announce(reading.frame_rate(stream))
                 first = True
                 while self._play_once(container, stream):
@@ -124,7 +124,7 @@ def read_frames(path: Path, max_size: tuple[int, int] = (1920, 1080)) -> Iterato
     """
     timeline = Timeline()
     index = 0
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         timeline.announce(reading.frame_rate(stream))
         aspect = reading.pixel_aspect(stream)
         for packet in reading.packets(container, stream):
@@ -152,7 +152,7 @@ class _Pace:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its video stream, closed afterwards. Raises `SourceUnusable`, also for errors while reading."""
     _check_readable(path)
     try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 from av.container import InputContainer
 from av.error import InvalidDataError
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from streamer.errors import SourceUnusable
@@ -36,8 +37,8 @@ def find_video(container: InputContainer, name: str) -> VideoStream:
     raise SourceUnusable(f"{name}: there is no decoder here for its video; re-encode it as H.264")
 
 
-def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Packets of `stream` up to the end, then an empty one that flushes the decoder. Unreadable ones are skipped.
+def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """Packets of `streams` up to the end, then an empty one that flushes each decoder. Unreadable ones are skipped.
 
     Raises:
         av.error.FFmpegError: the transport failed.
@@ -45,7 +46,7 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[V
     failures = 0
     while failures < _MAX_CORRUPT_READS:
         try:
-            for packet in container.demux(stream):
+            for packet in container.demux(*streams):
                 failures = 0
                 yield packet
         except InvalidDataError:

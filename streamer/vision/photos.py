@@ -79,7 +79,7 @@ class DecodedPhoto:
     """One photo, upright."""
 
     bgr: np.ndarray
-    """(H, W, 3) uint8, C-contiguous; no side above MAX_SIDE; transparent pixels on white."""
+    """(H, W, 3) uint8, C-contiguous; no side above the limit; transparent pixels on white."""
     width: int
     """Pixels of the upright photo before scaling."""
     height: int
@@ -87,7 +87,9 @@ class DecodedPhoto:
     """File name extension of the encoded photo, without the dot."""
 
 
-def decode(data: bytes, file: str = "the photo") -> DecodedPhoto:
+def decode(
+    data: bytes, file: str = "the photo", *, max_side: int = MAX_SIDE, max_bytes: int = MAX_PHOTO_BYTES
+) -> DecodedPhoto:
     """Read an encoded photo: EXIF rotation applied, alpha on white, any mode to 8-bit BGR, first frame of several.
 
     The same bytes always give the same pixels, so a face box found on one machine fits on another. Blocks: up to half
@@ -96,20 +98,22 @@ def decode(data: bytes, file: str = "the photo") -> DecodedPhoto:
     Args:
         data: The file's bytes.
         file: Its name, for the message.
+        max_side: Pixels; longer sides are scaled down to it.
+        max_bytes: Of `data`.
 
     Raises:
         PhotoRefused: empty, too many bytes or pixels, not an image, truncated, HEIC without a decoder, tiny.
     """
-    _check_bytes(data, file)
+    _check_bytes(data, file, max_bytes)
     with _decoding, _refusing(file), _open(data, file) as image:
         _check_pixels(image.size, file)
         kind, full_size, orientation = image.format or "", image.size, _orientation(image)
-        scale = min(1.0, MAX_SIDE / max(image.size))
+        scale = min(1.0, max_side / max(image.size))
         # A large JPEG decodes straight to 1/2, 1/4 or 1/8 of its size: an eighth of the time and memory.
         image.draft(image.mode, (round(image.width * scale), round(image.height * scale)))
         image.load()
         _check_pixels(image.size, file)
-        rgb = _rgb(_scaled(image))
+        rgb = _rgb(_scaled(image, max_side))
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
         if orientation >= 5:
@@ -148,16 +152,16 @@ def thumbnail(bgr: np.ndarray, face_xyxy: Box) -> bytes:
     return buffer.getvalue()
 
 
-def _check_bytes(data: bytes, file: str) -> None:
+def _check_bytes(data: bytes, file: str, limit: int) -> None:
     if not data:
         raise PhotoRefused(f"{file}: the file is empty; choose another photo")
-    if len(data) > MAX_PHOTO_BYTES:
-        raise too_many_bytes(len(data), file)
+    if len(data) > limit:
+        raise too_many_bytes(len(data), file, limit)
 
 
-def too_many_bytes(size: int, file: str) -> PhotoRefused:
+def too_many_bytes(size: int, file: str, max_bytes: int = MAX_PHOTO_BYTES) -> PhotoRefused:
     """The refusal of a file of `size` bytes, for callers who know the size before they read it."""
-    limit = MAX_PHOTO_BYTES / 1e6
+    limit = max_bytes / 1e6
     return PhotoRefused(f"{file}: {size / 1e6:.1f} MB is above the limit of {limit:.0f} MB; save it smaller")
 
 
@@ -221,15 +225,15 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _scaled(image: Image.Image) -> Image.Image:
-    """At most MAX_SIDE a side, in a mode that can be averaged (a palette cannot)."""
+def _scaled(image: Image.Image, max_side: int) -> Image.Image:
+    """At most `max_side` pixels a side, in a mode that can be averaged (a palette cannot)."""
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
     elif image.mode == "1":
         image = image.convert("L")
     elif image.mode in ("I", "F") or image.mode.startswith("I;"):
         image = _eight_bits(image)
-    scale = MAX_SIDE / max(image.size)
+    scale = max_side / max(image.size)
     if scale >= 1:
         return image
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

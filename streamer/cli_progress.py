@@ -1,0 +1,101 @@
+"""Progress of offline commands: a bar on a terminal, JSON lines for programs, nothing in a pipe."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+if TYPE_CHECKING:
+    from streamer.offline.progress import Progress
+
+EXIT_INTERRUPTED = 130
+
+
+class Teller:
+    """Tells how far a command is. `result` comes last."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self.console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Bar(*columns, console=self.console, transient=True, disable=as_json or not self.console.is_terminal)
+        self._task = self._bar.add_task("starting", total=None, rate="")
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell one report on."""
+        if self._as_json:
+            eta = progress.eta_seconds
+            self._line(
+                {
+                    "done": progress.done,
+                    "total": progress.total,
+                    "fps": round(progress.fps, 2),
+                    "eta_seconds": None if eta is None else round(eta, 1),
+                    "stage": progress.stage,
+                }
+            )
+            return
+        self._bar.update(
+            self._task,
+            description=escape(progress.stage),
+            completed=progress.done,
+            total=progress.total,
+            rate=f"{progress.fps:.1f} fps" if progress.fps else "",
+        )
+
+    def stage(self, text: str) -> None:
+        """Tell what is being done before anything can be counted."""
+        if self._as_json:
+            self._line({"done": 0, "total": None, "fps": 0.0, "eta_seconds": None, "stage": text})
+        else:
+            self._bar.update(self._task, description=escape(text))
+
+    def result(self, summary: dict[str, Any]) -> None:
+        """The end."""
+        self._bar.stop()
+        if self._as_json:
+            self._line({"result": summary})
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """The bar is on the screen meanwhile."""
+        with self._bar:
+            yield
+
+    @staticmethod
+    def _line(said: dict[str, Any]) -> None:
+        print(json.dumps(said, ensure_ascii=False), flush=True)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that the work ends in order; a second Ctrl-C ends it at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    usual = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)

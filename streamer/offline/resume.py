@@ -1,0 +1,155 @@
+"""What an interrupted run leaves beside its output, and how the next one goes on with it.
+
+While a run is under way there are, beside `OUT.mp4`: `OUT.part.mp4` and `OUT.part.jsonl`, which play and read as far
+as they go whatever happens, and `OUT.resume.json`, which says what they were made of. A run that is stopped in order
+gives the first two their final names and leaves the third. A run that goes on copies the pictures that are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+
+from streamer.errors import OutputError
+from streamer.offline.destination import refused, written
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The files of one output."""
+
+    video: Path
+    sidecar: Path | None
+
+    @property
+    def part(self) -> Path:
+        """The video under way."""
+        return self.video.with_name(f"{self.video.stem}.part{self.video.suffix}")
+
+    @property
+    def part_sidecar(self) -> Path | None:
+        """The sidecar under way."""
+        return _named(self.sidecar, "part")
+
+    @property
+    def before(self) -> Path:
+        """What an earlier run left, while this one copies it."""
+        return self.video.with_name(f"{self.video.stem}.before{self.video.suffix}")
+
+    @property
+    def before_sidecar(self) -> Path | None:
+        """The same of its lines."""
+        return _named(self.sidecar, "before")
+
+    @property
+    def state(self) -> Path:
+        """What the run is made of."""
+        return self.video.with_name(f"{self.video.stem}.resume.json")
+
+
+def _named(path: Path | None, what: str) -> Path | None:
+    return None if path is None else path.with_name(f"{path.stem}.{what}{path.suffix}")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What there is to go on with."""
+
+    video: Path
+    sidecar: Path
+    frames: int
+    """Whole pictures that have a line as well."""
+
+
+def begin(names: Names, made_of: dict[str, Any]) -> None:
+    """Note what this run is made of. Raises `OutputError`."""
+    with written(names.state) as path:
+        path.write_text(json.dumps(made_of, indent=1) + "\n", encoding="utf-8")
+
+
+def find(names: Names, made_of: dict[str, Any]) -> Leftover | None:
+    """What an earlier run of the same kind left, moved out of the way of this one; None: nothing.
+
+    Raises:
+        OutputError: what is there was made with other options or from another file, or cannot be moved.
+    """
+    try:
+        before = json.loads(names.state.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(before, dict) or names.before_sidecar is None:
+        return None
+    differing = [key for key in made_of if before.get(key) != made_of[key]]
+    if differing:
+        key = differing[0]
+        raise OutputError(
+            f"{names.video} cannot be gone on with: {key} was {before.get(key)!r} and is {made_of[key]!r} now; "
+            "give the same options, or leave --resume out to begin again"
+        )
+    pairs = [
+        (names.part, names.part_sidecar),
+        (names.video, names.sidecar),
+        (names.before, names.before_sidecar),
+    ]
+    counted = [(_count(video, sidecar), video, sidecar) for video, sidecar in pairs if sidecar is not None]
+    frames, video, sidecar = max(counted, key=lambda found: found[0])
+    if not frames:
+        return None
+    try:
+        if video != names.before:
+            os.replace(video, names.before)
+            os.replace(sidecar, names.before_sidecar)
+    except OSError as exc:
+        raise refused(names.before, exc) from exc
+    return Leftover(names.before, names.before_sidecar, frames)
+
+
+def settle(names: Names, whole: bool) -> list[Path]:
+    """Give the files their final names; what was there under them is replaced. The files.
+
+    Raises:
+        OutputError: the folder does not let it.
+    """
+    kept = []
+    try:
+        for part, final in ((names.part, names.video), (names.part_sidecar, names.sidecar)):
+            if part is not None and final is not None:
+                os.replace(part, final)
+                kept.append(final)
+    except OSError as exc:
+        raise refused(names.video, exc) from exc
+    _remove(names.before, names.before_sidecar)
+    if whole:
+        _remove(names.state)
+    return kept
+
+
+def discard(names: Names) -> None:
+    """Remove what a run left that is not worth going on with."""
+    _remove(names.part, names.part_sidecar, names.before, names.before_sidecar, names.state)
+
+
+def _remove(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _count(video: Path, sidecar: Path) -> int:
+    """Pictures that are in both files."""
+    try:
+        with sidecar.open("rb") as file:
+            lines = sum(line.endswith(b"\n") for line in file)
+        with av.open(str(video)) as container:
+            stream = container.streams.video[0]
+            return min(lines, sum(packet.size > 0 for packet in container.demux(stream)))
+    except (OSError, ValueError, IndexError):
+        # Nothing there, or nothing that opens: killed before the first fragment.
+        return 0

@@ -1,0 +1,183 @@
+"""Models and known faces, loaded once for all files of a run, and vision over the frames of one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamer.errors import ConfigError, MemberUnknown, PhotoRefused
+from streamer.offline.between import Between
+from streamer.offline.cast import Cast
+from streamer.service.settings import Settings
+from streamer.tracks import FrameResult
+from streamer.vision import enrolment, photos
+from streamer.vision.cuts import CutDetector
+from streamer.vision.gallery import Gallery
+from streamer.vision.known import Known
+
+if TYPE_CHECKING:
+    from streamer.frames import Frame
+    from streamer.vision.loading import Models
+    from streamer.vision.processor import FrameProcessor
+
+Say = Callable[[str], None]
+_LOOK_FRAMES = 15
+"""Frames between two looks for faces, about, when masks are sought on every n-th frame only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the run sees with. Not thread-safe: one thread at a time."""
+
+    settings: Settings
+    models: Models
+    known: Known
+
+    @classmethod
+    def load(cls, settings: Settings, say: Say = lambda line: None, known: Known | None = None) -> Sight:
+        """Load the engine's models, and the enrolled faces of the data folder (or take `known`).
+
+        Raises:
+            ModelMissing, VisionUnavailable: the models cannot be had.
+            GalleryUnavailable: the gallery cannot be read.
+            ConfigError: the engine names nobody.
+        """
+        from streamer.vision.loading import build_models
+
+        if settings.vision.engine in ("none", "synthetic"):
+            raise ConfigError(f"engine {settings.vision.engine} names nobody; use --engine lite")
+        models = build_models(settings.vision, settings.data_folder, say)
+        return cls(settings, models, stored_faces(settings, models) if known is None else known)
+
+    def processor(self, cast: Cast, *, still: bool = False, every: int = 1, first_track_id: int = 1) -> FrameProcessor:
+        """A processor for one file, or one photo.
+
+        Raises:
+            PromptUnsupported: the engine cannot answer the object prompt.
+        """
+        from streamer.vision.processor import FrameProcessor
+
+        vision = self.settings.vision
+        if every > 1:
+            vision = vision.model_copy(update={"identity_every": max(1, _LOOK_FRAMES // every)})
+        processor = FrameProcessor(
+            self.models.engine(), self.models.faces, vision, still=still, first_track_id=first_track_id
+        )
+        processor.set_known(self.known)
+        processor.set_target(cast.target())
+        return processor
+
+
+def check_members(settings: Settings, names: Sequence[str]) -> tuple[str, ...]:
+    """The members of those names as the gallery spells them; needs no model.
+
+    Raises:
+        MemberUnknown: nobody of that name is enrolled, or without a photo.
+    """
+    with Gallery(settings.data_folder / "gallery") as gallery:
+        found = []
+        for name in names:
+            try:
+                member = gallery.member(name)
+            except MemberUnknown as exc:
+                others = ", ".join(repr(other.name) for other in gallery.members()[:8])
+                there = f"enrolled are {others}" if others else "nobody is enrolled yet"
+                raise MemberUnknown(
+                    f"there is no member {name!r}: {there}; add one with: streamer members add NAME PHOTO..."
+                ) from exc
+            if not member.photos:
+                raise MemberUnknown(
+                    f"member {member.name!r} has no photo to be known by; streamer members add {member.name} PHOTO..."
+                )
+            found.append(member.name)
+        return tuple(dict.fromkeys(found))
+
+
+def stored_faces(settings: Settings, models: Models) -> Known:
+    """Everybody in the gallery of the data folder; photos that this face model never saw are read now."""
+    assert models.faces is not None
+    model_id = models.faces.model_id
+    with Gallery(settings.data_folder / "gallery") as gallery:
+        for photo in gallery.photos_without(model_id):
+            face = _read_again(models, gallery.photo_bytes(photo.id), photo.file, photo.face_xyxy)
+            if face is not None:
+                gallery.add_embedding(photo.id, model_id, face)
+        return gallery.known(model_id)
+
+
+def _read_again(models: Models, data: bytes, file: str, face_xyxy: tuple[float, float, float, float]):  # type: ignore[no-untyped-def]
+    from streamer.vision.photo_reading import read_encoded
+
+    assert models.faces is not None
+    try:
+        decoded = photos.decode(data, file)
+        reading = read_encoded(models.faces, photos.encode_bmp(decoded.bgr))
+    except PhotoRefused:
+        return None
+    return enrolment.same_face(reading, decoded.width, face_xyxy)
+
+
+def joined(first: Known, second: Known) -> Known:
+    """Two sets of known faces of one model; a name in both has the faces of both."""
+    names = tuple(dict.fromkeys((*first.names, *second.names)))
+    place = {name: number for number, name in enumerate(names)}
+
+    def owners(known: Known, rows: np.ndarray) -> np.ndarray:
+        return np.array([place[known.names[row]] for row in rows], np.int64)
+
+    def rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.concatenate([part for part in (a, b) if part.size]) if a.size or b.size else a
+
+    return Known(
+        second.model_id or first.model_id,
+        names,
+        np.concatenate([owners(first, first.owners), owners(second, second.owners)]),
+        rows(first.embeddings, second.embeddings),
+        np.concatenate([owners(first, first.rejected_owners), owners(second, second.rejected_owners)]),
+        rows(first.rejected, second.rejected),
+    )
+
+
+class Watcher:
+    """Vision over the frames of one file, in order: all of them, or every n-th with the ones between filled in."""
+
+    def __init__(self, processor: FrameProcessor, every: int) -> None:
+        self._processor = processor
+        self._every = every
+        self._cuts = CutDetector()
+        self._since = 0
+        self._between = Between()
+        self._waiting: list[Frame] = []
+
+    def step(self, frame: Frame) -> Iterator[tuple[Frame, FrameResult]]:
+        """Frames whose result is known now, oldest first."""
+        if self._every == 1:
+            yield frame, self._processor.step(frame)
+            return
+        cut = self._cuts.step(frame.i420)
+        self._since += 1
+        if not cut and self._since < self._every and not self._between.empty:
+            self._waiting.append(frame)
+            return
+        if cut:
+            yield from self._between.end(self._waiting)
+            self._waiting = []
+        yield from self._look(frame)
+
+    def finish(self) -> Iterator[tuple[Frame, FrameResult]]:
+        """What still waits."""
+        if self._waiting:
+            yield from self._look(self._waiting.pop())
+
+    def _look(self, frame: Frame) -> Iterator[tuple[Frame, FrameResult]]:
+        result = self._processor.step(frame)
+        yield from self._between.fill(self._waiting, frame, result)
+        self._waiting, self._since = [], 0
+        yield frame, result
+
+    def close(self) -> None:
+        """Free the engine's state."""
+        self._processor.close()

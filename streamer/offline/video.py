@@ -1,0 +1,307 @@
+"""A video file in, a video file and its sidecar out: decoding, vision and encoding side by side, memory flat."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streamer.errors import OutputError, SourceUnusable, StreamerError
+from streamer.offline import destination, lines, resume
+from streamer.offline.cast import Cast
+from streamer.offline.clip import PTS_RATE, Clip, ClipFrame, Sound
+from streamer.offline.film import Film, Look, Seen, line_of
+from streamer.offline.output import copied
+from streamer.offline.pipeline import Ahead, Behind
+from streamer.offline.progress import Meter, OnProgress
+from streamer.offline.resume import Leftover, Names
+from streamer.offline.sight import Sight, Watcher
+from streamer.tracks import FrameResult
+
+_QUEUED = 6
+"""Pictures between two stages: enough to even out a look for faces, small enough for 4K."""
+_WARM_UP_FRAMES = 20
+"""Frames that vision sees again before it goes on with a file, so that names do not start from nothing."""
+_SHORT_SECONDS = 1.0
+"""A file that ends earlier than it says by more than this is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOrder:
+    """What is to be done with one video file."""
+
+    clip: Path
+    output: Path
+    """`.mp4`, `.mov`, `.mkv`; `.mov` or `.webm` with an alpha channel."""
+    cast: Cast
+    look: Look = field(default_factory=Look)
+    sidecar: Path | None = None
+    """JSON lines; None: beside the output, with the suffix `.jsonl`."""
+    every: int = 1
+    """Names and masks are sought on every n-th frame, and carried along in between."""
+    from_seconds: float | None = None
+    to_seconds: float | None = None
+    resume: bool = False
+    """Go on with what a stopped run left."""
+
+    @property
+    def names(self) -> Names:
+        """The files that are written."""
+        return Names(self.output, self.sidecar or self.output.with_suffix(".jsonl"))
+
+    def check(self) -> None:
+        """Raises `OutputError` where the output cannot be written, whatever the input is."""
+        names = self.names
+        assert names.sidecar is not None
+        destination.check_video(names.video, self.look.transparent, [self.clip])
+        destination.check_file(names.sidecar, [self.clip, names.video])
+
+
+@dataclass(frozen=True, slots=True)
+class VideoResult:
+    """What became of a video file."""
+
+    output: Path
+    sidecar: Path | None
+    frames: int
+    """Pictures in the output."""
+    seconds: float
+    """Length of the output."""
+    size: tuple[int, int]
+    """Pixels of the output: width, height."""
+    fps: float
+    """Of the input."""
+    seen: dict[str, int]
+    """Frames on which each member is; 0: never seen."""
+    elapsed_seconds: float
+    codec: str
+    interrupted: bool = False
+    """Stopped before the end; `resume` goes on."""
+    resumed_frames: int = 0
+    """Pictures that an earlier run had made."""
+    notes: list[str] = field(default_factory=list)
+    """What a user should know, a line each."""
+
+    @property
+    def outputs(self) -> list[str]:
+        """Paths of the files."""
+        return [str(path) for path in (self.output, self.sidecar) if path is not None]
+
+    @property
+    def never_seen(self) -> list[str]:
+        """Members who are not in the file at all."""
+        return [name for name, frames in self.seen.items() if not frames]
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON."""
+        said = asdict(self)
+        said["output"], said["sidecar"] = str(self.output), None if self.sidecar is None else str(self.sidecar)
+        return {**said, "size": list(self.size), "outputs": self.outputs, "never_seen": self.never_seen}
+
+
+def process(
+    order: VideoOrder, sight: Sight, on_progress: OnProgress | None = None, stop: threading.Event | None = None
+) -> VideoResult:
+    """Do it. `stop`, when set, ends the work after the frame under way; the files are whole up to there.
+
+    Raises:
+        SourceUnusable: the clip cannot be read, or changed meanwhile; nothing is left.
+        OutputError: the output cannot be written; what was written is kept under its temporary name for `resume`.
+        PromptUnsupported: the engine cannot answer the object prompt.
+    """
+    order.check()
+    began = time.monotonic()
+    meter = Meter(on_progress)
+    with Clip(order.clip, order.from_seconds, order.to_seconds) as clip:
+        processor = sight.processor(order.cast, every=order.every)
+        processor.close()
+        made_of = _made_of(order, clip, sight)
+        leftover = resume.find(order.names, made_of) if order.resume else None
+        if leftover is None:
+            resume.discard(order.names)
+        meter.total = clip.info.frames
+        meter.stage("segmenting")
+        run = _Run(order, sight, clip, meter, leftover, stop or threading.Event())
+        resume.begin(order.names, made_of)
+        try:
+            film, interrupted = run.run()
+        except OutputError as exc:
+            raise _kept(order.names, exc) from exc
+        except (StreamerError, MemoryError):
+            resume.discard(order.names)
+            raise
+        resume.settle(order.names, whole=not interrupted)
+        meter.finish()
+        return VideoResult(
+            output=order.names.video,
+            sidecar=order.names.sidecar,
+            frames=film.output.frames,
+            seconds=round(run.seconds, 3),
+            size=film.size,
+            fps=round(clip.info.fps, 3),
+            seen=film.seen,
+            elapsed_seconds=round(time.monotonic() - began, 3),
+            codec=film.output.codec,
+            interrupted=interrupted,
+            resumed_frames=0 if leftover is None else leftover.frames,
+            notes=[*film.output.notes, *run.notes()],
+        )
+
+
+class _Run:
+    """One pass over one file."""
+
+    def __init__(
+        self,
+        order: VideoOrder,
+        sight: Sight,
+        clip: Clip,
+        meter: Meter,
+        leftover: Leftover | None,
+        stop: threading.Event,
+    ) -> None:
+        self._order, self._sight, self._clip = order, sight, clip
+        self._meter, self._leftover, self._stop = meter, leftover, stop
+        self._part = bool(order.from_seconds) or order.to_seconds is not None
+        self._pictures: dict[int, ClipFrame] = {}
+        self._last_pts: list[int] = []
+        self._interrupted = False
+
+    @property
+    def seconds(self) -> float:
+        """Length of the output: up to the end of its last picture."""
+        if not self._last_pts:
+            return 0.0
+        last = self._last_pts[-1] - self._last_pts[-2] if len(self._last_pts) > 1 else PTS_RATE / self._clip.info.fps
+        return (self._last_pts[-1] + last) / PTS_RATE
+
+    def run(self) -> tuple[Film, bool]:
+        """The film, finished, and whether it was stopped before the end."""
+        order, names = self._order, self._order.names
+        film = Film(names.part, names.part_sidecar, self._clip, order.cast, order.look, self._sight.settings.video)
+        try:
+            done = 0 if self._leftover is None else self._leftover.frames
+            with Ahead(self._clip.read(max(0, done - _WARM_UP_FRAMES)), _QUEUED, "decode") as items:
+                behind = Behind(film.put, _QUEUED, "encode")
+                try:
+                    for item in self._watched(iter(items), done):
+                        behind.put(item)
+                    behind.join()
+                except BaseException:
+                    behind.abandon()
+                    raise
+            film.finish()
+        except BaseException:
+            film.output.abandon()
+            raise
+        return film, self._interrupted
+
+    def notes(self) -> list[str]:
+        """What was odd about the input."""
+        said = []
+        info = self._clip.info
+        if info.colours.is_hdr:
+            said.append("the input is HDR: its colours are kept as they are, at 8 bits")
+        if not self._interrupted and info.seconds is not None and self.seconds < info.seconds - _SHORT_SECONDS:
+            said.append(
+                f"the input is cut short or damaged: it says {info.seconds:.1f} s and ends after {self.seconds:.1f} s"
+            )
+        return said
+
+    def _watched(self, items: Iterator[ClipFrame | Sound], done: int) -> Iterator[Seen | Sound]:
+        """Pictures with their results, and sound."""
+        earlier = None if self._leftover is None else _Earlier(self._leftover, self._sight, self._order)
+        first_id = 1 if earlier is None else earlier.next_track_id
+        processor = self._sight.processor(self._order.cast, every=self._order.every, first_track_id=first_id)
+        watcher = Watcher(processor, self._order.every)
+        try:
+            for item in items:
+                if self._stop.is_set():
+                    self._interrupted = True
+                    break
+                if isinstance(item, Sound):
+                    yield item
+                    continue
+                self._timed(item)
+                if item.index < done and earlier is not None:
+                    if item.frame is not None:
+                        processor.step(item.frame)
+                    yield earlier.next(item)
+                    self._meter.step()
+                elif item.frame is not None:
+                    self._pictures[item.index] = item
+                    for frame, result in watcher.step(item.frame):
+                        yield self._seen(frame.index, result)
+            for frame, result in watcher.finish():
+                yield self._seen(frame.index, result)
+        finally:
+            watcher.close()
+
+    def _timed(self, item: ClipFrame) -> None:
+        self._last_pts = [*self._last_pts[-1:], item.pts]
+
+    def _seen(self, index: int, result: FrameResult) -> Seen:
+        picture = self._pictures.pop(index)
+        self._meter.step()
+        return Seen(picture, picture.frame, result, line_of(picture, result, self._part))
+
+
+class _Earlier:
+    """The pictures and lines of an earlier run, in order."""
+
+    def __init__(self, leftover: Leftover, sight: Sight, order: VideoOrder) -> None:
+        codec = "" if not order.look.transparent else ("libvpx-vp9" if order.output.suffix == ".webm" else "prores_ks")
+        self._packets = copied(leftover.video, codec)
+        self._leftover = leftover
+        self._lines = iter(leftover.sidecar.open("rb"))
+        self.next_track_id = 1 + max(self._ids(), default=0)
+
+    def next(self, picture: ClipFrame) -> Seen:
+        """The next picture as it was written."""
+        text = next(self._lines).rstrip(b"\n")
+        packet = next(self._packets, None)
+        if packet is None:
+            raise OutputError(f"{self._leftover.video} ends early; leave --resume out to begin again")
+        result = lines.result(lines.parsed(self._leftover.sidecar, picture.index + 1, text), masks=False)
+        return Seen(picture, None, result, text, packet)
+
+    def _ids(self) -> Iterator[int]:
+        with lines.Sidecar(self._leftover.sidecar) as sidecar:
+            for said in sidecar:
+                yield from (track["id"] for track in said["tracks"])
+
+
+def _made_of(order: VideoOrder, clip: Clip, sight: Sight) -> dict[str, Any]:
+    """What must be the same for a later run to go on with this one."""
+    status = order.clip.stat()
+    return {
+        "clip": str(order.clip.absolute()),
+        "bytes": status.st_size,
+        "modified": status.st_mtime_ns,
+        "members": list(order.cast.members),
+        "object": order.cast.object,
+        "style": order.look.style,
+        "fancam": order.look.fancam,
+        "transparent": order.look.transparent,
+        "every": order.every,
+        "from": order.from_seconds,
+        "to": order.to_seconds,
+        "engine": sight.settings.vision.engine,
+    }
+
+
+def _kept(names: Names, error: OutputError) -> OutputError:
+    """Say where the frames are that were written before the disk was full."""
+    if not names.part.exists():
+        return error
+    return OutputError(f"{error}; what was written is kept in {names.part}, and --resume goes on with it")
+
+
+def check_clip(path: Path) -> None:
+    """Raises `SourceUnusable` where the file is no video that can be read; quick, without a model."""
+    with Clip(path) as clip:
+        if clip.info.frames == 0:
+            raise SourceUnusable(f"{path}: not one picture in it can be decoded; re-encode it")
