@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 from streamer.errors import SourceUnusable, StreamConflict
-from streamer.service import docs, events, health, members, metrics, recordings, schemas, sessions
+from streamer.service import docs, events, health, jobs, members, metrics, recordings, schemas, sessions
 from streamer.service.problems import RETRY_AFTER_SECONDS, problem
 from streamer.service.services import ServicesDep
 
@@ -34,7 +34,7 @@ router = APIRouter(prefix="/api/streams", tags=["streams"], responses=PROBLEMS)
 
 def routers() -> list[APIRouter]:
     """Every router of the service, in the order in which /docs shows them."""
-    return [router, sessions.router, recordings.router, members.router, health.router, metrics.router]
+    return [router, sessions.router, recordings.router, jobs.router, members.router, health.router, metrics.router]
 
 
 @router.post("", status_code=201, response_model=schemas.StreamInfo)

@@ -63,6 +63,14 @@ class VisionSettings(_Section):
     hang_seconds: float = Field(8.0, gt=0)
 
 
+class JobSettings(_Section):
+    max_running: int = Field(1, ge=1, le=16)
+    max_queued: int = Field(20, ge=1, le=1000)
+    max_upload_bytes: int = Field(4_000_000_000, ge=1_000_000)
+    max_total_bytes: int = Field(20_000_000_000, ge=1_000_000)
+    keep_days: float = Field(30.0, ge=0)
+
+
 class Settings(BaseSettings):
     """All settings of a process. Every key stands in `configs/default.yaml` with unit and default."""
 
@@ -76,6 +84,7 @@ class Settings(BaseSettings):
     webrtc: WebRtcSettings = WebRtcSettings()
     video: VideoSettings = VideoSettings()
     vision: VisionSettings = VisionSettings()
+    jobs: JobSettings = JobSettings()
 
     @classmethod
     def settings_customise_sources(
