@@ -43,7 +43,7 @@ def arguments(job: Job, paths: Paths, data_dir: Path, config: Path, engine: str)
         own += ["--transparent"] if spec.get("transparent") else []
         own += ["--resume"] if job.resume else []
     else:
-        own = [str(paths.source), str(paths.sidecar), *_given(spec, "style", "fancam")]
+        own = [str(paths.source), str(paths.sidecar), *_given(spec, "member", "style", "fancam")]
         own += ["--transparent"] if spec.get("transparent") else []
         own += [f"--out={paths.work / video_name(spec)}"]
     return [*options, job.kind, *own, "--progress-json"]

@@ -18,7 +18,6 @@ ENDED: tuple[State, ...] = ("done", "failed", "cancelled", "interrupted")
 
 _RATIO = re.compile(r"[1-9]\d{0,3}:[1-9]\d{0,3}")
 _ONLY_FOR: dict[str, tuple[Kind, ...]] = {
-    "member": ("image", "video"),
     "object": ("image", "video"),
     "prompt": ("image",),
     "box": ("image",),
@@ -76,14 +75,16 @@ class JobSpec(BaseModel):
 
     kind: Kind
     member: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], BeforeValidator(_many)] = Field(
-        [], max_length=16, description="Whom to look for: one for photos, one or more for a video."
+        [],
+        max_length=16,
+        description="Whom to look for: one for photos, one or more for a video. Renders: whom to show; left out: all.",
     )
     object: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
         None, description="An object on that person: shirt, hair."
     )
     prompt: Literal["box", "text"] | None = Field(None, description="Photos: what seeds the mask; box if left out.")
     box: Box | None = Field(None, description="Photos: a drawn box in pixels instead of the face's own.")
-    every: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+    every: Annotated[int, Field(ge=1, le=60)] | None = Field(
         None, description="Videos: look at every Nth frame, propagate between; the output has every frame."
     )
     from_seconds: Seconds | None = Field(None, alias="from", description="Videos: start here.")
@@ -110,6 +111,10 @@ class JobSpec(BaseModel):
             raise ValueError("name one member or more in 'member'")
         if self.kind == "render" and (self.recording is None) == (self.job is None):
             raise ValueError("a render names a 'recording' or the 'job' of a finished video")
+        if self.transparent and self.style not in (None, "cutout"):
+            raise ValueError(f"a transparent video is a cut-out: style {self.style!r} does not fit")
+        if self.box is not None and self.prompt == "text":
+            raise ValueError("a drawn box is a box prompt: leave 'prompt' out")
         if None not in (self.from_seconds, self.to_seconds) and not self.from_seconds < self.to_seconds:  # type: ignore[operator]
             raise ValueError("'from' must lie before 'to'")
         return self

@@ -20,6 +20,8 @@ from streamer.jobs.job import Job, Progress
 
 TAIL_LINES = 20
 """Lines on its stderr that are kept to say why it ended."""
+NAME = "streamer: "
+"""What a command puts before the reason of its failure."""
 INTERRUPTED = (130, -signal.SIGINT)
 """Exit statuses of a command that was asked to end."""
 ORPHAN_SECONDS = 12.0
@@ -95,8 +97,7 @@ class JobProcess:
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
-        said_last = next((line for line in reversed(self._tail) if line.strip()), None)
-        return Ending(status, said_last.removeprefix("streamer: ") if said_last else None, result)
+        return Ending(status, _last_word(self._tail), result)
 
     def interrupt(self) -> None:
         """Ask it to finish its file and end."""
@@ -127,6 +128,13 @@ def end_orphan(job: Job) -> None:
             return
         os.killpg(job.pid, signal.SIGKILL)
         process.wait(5.0)
+
+
+def _last_word(lines: Sequence[str]) -> str | None:
+    """Why it ended: the line with the program's name in front, else the last one."""
+    backwards = [line for line in reversed(lines) if line.strip()]
+    own = next((line for line in backwards if line.startswith(NAME)), None)
+    return own.removeprefix(NAME) if own is not None else next(iter(backwards), None)
 
 
 def _object(line: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -379,7 +380,8 @@ class Jobs:
             self._close_row(job, "cancelled", progress=running.progress)
         elif ending is not None and ending.status == 0:
             outputs = folder.settle()
-            self._close_row(job, "done", progress=running.progress, result=ending.result, outputs=outputs)
+            result = self._in_own_words(job, ending.result)
+            self._close_row(job, "done", progress=running.progress, result=result, outputs=outputs)
         elif self._closing or running.ending == "close":
             reason = "the service stopped; the job goes on at its next start"
             self._close_row(job, "interrupted", progress=running.progress, reason=reason, resume=True)
@@ -389,7 +391,22 @@ class Jobs:
         else:
             if job.kind != "video":
                 folder.drop_results()
-            self._close_row(job, "failed", progress=running.progress, reason=ending.reason)
+            reason = self._in_own_words(job, ending.reason)
+            self._close_row(job, "failed", progress=running.progress, reason=reason)
+
+    def _in_own_words(self, job: Job, said: Any) -> Any:
+        """What a command said, with the names under which files were sent, and without this machine's folders."""
+        if isinstance(said, dict):
+            return {key: self._in_own_words(job, value) for key, value in said.items()}
+        if isinstance(said, list):
+            return [self._in_own_words(job, value) for value in said]
+        if isinstance(said, str):
+            folder = self.folder(job.id)
+            for path in (folder.input, folder.work, self._recordings):
+                said = said.replace(f"{path.absolute()}{os.sep}", "")
+            for given in job.inputs:
+                said = said.replace(given.file, given.name)
+        return said
 
     def _close_row(self, job: Job, state: State, **values: Any) -> None:
         base: dict[str, Any] = {"reason": None, "resume": False, "pid": None, "pid_started": None}

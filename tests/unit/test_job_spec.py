@@ -27,8 +27,8 @@ def line(resume: bool = False, **spec: Any) -> list[str]:
 
 def test_photos() -> None:
     assert line(kind="image", member="rei") == ["image", "/in/clip.mkv", "--member=rei", "--out=/job/work"]
-    full = line(kind="image", member=["rei"], object="red scarf", prompt="text", box="1,2.5,30,40")
-    assert full[2:-1] == ["--member=rei", "--object=red scarf", "--prompt=text", "--box=1,2.5,30,40"]
+    full = line(kind="image", member=["rei"], object="red scarf", prompt="box", box="1,2.5,30,40")
+    assert full[2:-1] == ["--member=rei", "--object=red scarf", "--prompt=box", "--box=1,2.5,30,40"]
 
 
 def test_a_video() -> None:
@@ -82,6 +82,8 @@ def test_a_render() -> None:
         ({"kind": "video", "member": "a", "more": 1}, "more"),
         ({"kind": "image", "member": "a", "box": "1,2,3"}, "box"),
         ({"kind": "image", "member": "a", "box": "5,2,3,4"}, "x0 < x1"),
+        ({"kind": "image", "member": "a", "box": "1,2,3,4", "prompt": "text"}, "box prompt"),
+        ({"kind": "video", "member": "a", "transparent": True, "style": "hide"}, "cut-out"),
         ({"kind": "render"}, "names a 'recording' or the 'job'"),
         ({"kind": "render", "recording": "r", "job": "j"}, "names a 'recording' or the 'job'"),
     ],
