@@ -49,7 +49,7 @@ class Child:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env={**os.environ, **_import_path(), "PYTHONUNBUFFERED": "1", **(env or {})},
+            env={**os.environ, **import_path(), "PYTHONUNBUFFERED": "1", **(env or {})},
             # A group of its own: Ctrl-C at the terminal reaches `up` only, which ends its children in order.
             start_new_session=True,
         )
@@ -105,7 +105,7 @@ class Child:
                 print(f"{self.name}: {line.rstrip()}", file=sys.stderr)
 
 
-def _import_path() -> dict[str, str]:
+def import_path() -> dict[str, str]:
     """PYTHONPATH for a checkout that is not installed; an installed package is found anyway."""
     root = str(Path(streamer.__file__).parent.parent)
     if root in site.getsitepackages():

@@ -16,6 +16,10 @@ StreamerError
 ├── NegotiationError        SDP that cannot be answered
 │   └── CodecUnsupported    a proper offer, but without H.264
 ├── StreamUnknown / StreamConflict
+├── JobError                work on pictures and files that runs in the background
+│   ├── JobUnknown / JobConflict
+│   ├── JobRefused          what was asked for, or sent, cannot become a job
+│   └── DiskFull            no space left, or no more than jobs may take
 ├── RecordingError
 ├── OutputError             a file that cannot be written: folder, disk full, container
 ├── ConfigError             a setting, a port, a folder
@@ -106,6 +110,26 @@ class StreamUnknown(StreamerError):
 
 class StreamConflict(StreamerError):
     """The request does not fit the state that the stream is in (a second publisher, say)."""
+
+
+class JobError(StreamerError):
+    """Something about a job."""
+
+
+class JobUnknown(JobError):
+    """No job of that id, or no such file in it."""
+
+
+class JobConflict(JobError):
+    """The request does not fit the state that the job is in."""
+
+
+class JobRefused(JobError):
+    """What was asked for, or sent, cannot become a job."""
+
+
+class DiskFull(JobError):
+    """The disk, or the share of it that jobs may take, is full."""
 
 
 class RecordingError(StreamerError):

@@ -23,6 +23,8 @@ st.navigation(
     [
         st.Page("pages/live.py", title="Live", icon=":material/videocam:", default=True),
         st.Page("pages/members.py", title="Members", icon=":material/group:"),
+        st.Page("pages/images.py", title="Images", icon=":material/image_search:"),
+        st.Page("pages/videos.py", title="Videos", icon=":material/movie:"),
         st.Page("pages/recordings.py", title="Recordings", icon=":material/video_library:"),
     ],
     position="top",

@@ -136,6 +136,36 @@ class Service:
         """Deletes a recording's video and sidecar."""
         self._call("DELETE", "/api/recordings/" + quote(recording_id, safe=""))
 
+    def recording_timeline(self, recording_id: str) -> Json:
+        """Who is in a recording when: {"duration_seconds", "frames", "people": [{"name", "seconds", "intervals"}]}."""
+        return self._object("GET", "/api/recordings/" + quote(recording_id, safe="") + "/timeline")
+
+    # Jobs
+
+    def jobs(self) -> list[Json]:
+        """Every job, newest first."""
+        return _items(self._call("GET", "/api/jobs"), "jobs")
+
+    def create_job(self, spec: Json) -> Json:
+        """Queues a job that works on what the service has already: a recording, a finished video."""
+        return self._object("POST", "/api/jobs", json=spec)
+
+    def cancel_job(self, job_id: str) -> Json:
+        """Ends a job and removes its files."""
+        return self._object("POST", _job(job_id) + "/cancel")
+
+    def resume_job(self, job_id: str) -> Json:
+        """Queues an interrupted or failed job again."""
+        return self._object("POST", _job(job_id) + "/resume")
+
+    def remove_job(self, job_id: str) -> None:
+        """Deletes a job with its files."""
+        self._call("DELETE", _job(job_id))
+
+    def read(self, path: str) -> Json:
+        """A JSON object that the API names by its path, a timeline say."""
+        return self._object("GET", path)
+
     # HTTP
 
     def _enrol(self, path: str, photos: Sequence[Photo], fields: dict[str, str]) -> Json:
@@ -202,6 +232,10 @@ def _items(answer: Any, key: str) -> list[Json]:
 
 def _stream(stream_id: str) -> str:
     return "/api/streams/" + quote(stream_id, safe="")
+
+
+def _job(job_id: str) -> str:
+    return "/api/jobs/" + quote(job_id, safe="")
 
 
 def _member(name: str) -> str:

@@ -31,6 +31,7 @@ _CSS = """
 .sr-bar { display: inline-block; vertical-align: middle; width: 2.5rem; height: .375rem; margin-right: .5rem;
   border-radius: 1rem; overflow: hidden; background: color-mix(in srgb, currentColor 14%, transparent); }
 .sr-bar i { display: block; height: 100%; background: #2fbf71; }
+.sr-thumb { aspect-ratio: 16 / 9; border-radius: .5rem; background: color-mix(in srgb, currentColor 8%, transparent); }
 .sr-title { font-size: .8125rem; font-weight: 600; margin-bottom: .25rem; }
 .sr-empty { font-size: .875rem; opacity: .65; }
 .sr-legend { display: inline-flex; align-items: center; gap: .375rem; margin-left: .75rem; font-weight: 400;

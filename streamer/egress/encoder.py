@@ -267,7 +267,7 @@ class _Renderer:
     def _next_pts(self, job: RenderJob, again: bool) -> int:
         now = time.monotonic()
         wanted = round(job.frame.pts_seconds * PTS_RATE)
-        if again:
+        if again and self._encoded_at:
             wanted = self._pts + round((now - self._encoded_at) * PTS_RATE)
         # Pictures encoded again, and clocks of sources, may have run ahead.
         self._pts = max(wanted, self._pts + 1)

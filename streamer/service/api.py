@@ -10,7 +10,19 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 from streamer.errors import SourceUnusable, StreamConflict
-from streamer.service import archives, docs, events, health, members, metrics, recordings, schemas, sessions, tracks
+from streamer.service import (
+    archives,
+    docs,
+    events,
+    health,
+    jobs,
+    members,
+    metrics,
+    recordings,
+    schemas,
+    sessions,
+    tracks,
+)
 from streamer.service.problems import RETRY_AFTER_SECONDS, problem
 from streamer.service.services import ServicesDep
 
@@ -35,7 +47,7 @@ router = APIRouter(prefix="/api/streams", tags=["streams"], responses=PROBLEMS)
 def routers() -> list[APIRouter]:
     """Every router of the service, in the order in which /docs shows them."""
     people = [tracks.router, members.router, members.groups_router, archives.router]
-    return [router, sessions.router, recordings.router, *people, health.router, metrics.router]
+    return [router, sessions.router, recordings.router, jobs.router, *people, health.router, metrics.router]
 
 
 @router.post("", status_code=201, response_model=schemas.StreamInfo)

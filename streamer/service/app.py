@@ -13,6 +13,7 @@ from streamer import __version__
 from streamer.egress.recordings import adopt_leftovers
 from streamer.errors import GalleryUnavailable, VisionUnavailable
 from streamer.ingest.demo_cast import demo_members
+from streamer.jobs.runner import Jobs
 from streamer.service import api, archives, auth, problems
 from streamer.service.enrolment import embed_missing, enrol_demo_members
 from streamer.service.services import Services
@@ -50,10 +51,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     vision = Supervisor(settings.vision, folder)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, gallery.close)
+        jobs = await asyncio.to_thread(Jobs, settings, folder / "jobs", recordings)
+        stack.push_async_callback(asyncio.to_thread, jobs.release)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         keeper = group.create_task(vision.run(), name="vision-supervisor")
         streams = Streams(settings, vision, gallery, recordings, group, before_demo=lambda: _enrol_demo(services))
-        services = Services(settings, gallery, vision, streams, recordings)
+        services = Services(settings, gallery, vision, streams, recordings, jobs)
+        group.create_task(jobs.run(), name="jobs")
         changed = asyncio.Event()
         followers = [
             group.create_task(_follow_gallery(services, changed), name="gallery-follower"),
@@ -65,7 +69,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         finally:
             for follower in followers:
                 follower.cancel()
-            await streams.aclose()
+            # Together: both take seconds, and who stops the service waits for ten.
+            await asyncio.gather(streams.aclose(), jobs.aclose())
             keeper.cancel()
 
 

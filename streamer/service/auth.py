@@ -52,7 +52,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     """Put the checks around `app`, outermost first: host, CORS, origin and token, body size."""
     origins = dashboard_origins(settings)
     # Starlette runs the middleware that was added last first.
-    app.add_middleware(_BodyLimit)
+    app.add_middleware(_BodyLimit, job_bytes=settings.jobs.max_upload_bytes)
     app.add_middleware(_Gate, token=settings.token, origins=frozenset(origins))
     app.add_middleware(
         CORSMiddleware,
@@ -133,14 +133,16 @@ class _Gate:
 class _BodyLimit:
     """Refuses bodies over the limit (413), by their declared length or while they are read."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, job_bytes: int) -> None:
         self._app = app
+        # What surrounds the files in a form is not part of them.
+        self._job_bytes = job_bytes + BODY_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = _body_limit(scope)
+        limit = _body_limit(scope, self._job_bytes)
         detail = f"the body is larger than the {limit // 1024} KiB that this route takes"
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:
@@ -159,10 +161,12 @@ class _BodyLimit:
         await self._app(scope, count, send)
 
 
-def _body_limit(scope: Scope) -> int:
+def _body_limit(scope: Scope, job_bytes: int) -> int:
     if scope["path"] == "/api/archive":
         return ARCHIVE_BODY_BYTES
     upload = Headers(scope=scope).get("content-type", "").lower().startswith("multipart/form-data")
+    if upload and scope["path"] == "/api/jobs":
+        return job_bytes
     return PHOTO_BODY_BYTES if upload and scope["path"].startswith("/api/members") else BODY_BYTES
 
 

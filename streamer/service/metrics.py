@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from streamer import __version__
+from streamer.jobs.job import STATES
 from streamer.service.services import Services, ServicesDep
 
 router = APIRouter(tags=["health"])
@@ -24,15 +25,16 @@ async def metrics(parts: ServicesDep) -> Response:
     """Numbers of the service and of every stream. Needs the token where there is one: it says who is streaming."""
     registry = CollectorRegistry()
     ProcessCollector(namespace="streamer", registry=registry)
-    registry.register(ServiceCollector(parts))
+    registry.register(ServiceCollector(parts, await parts.jobs.counts()))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class ServiceCollector(Collector):
     """The service's metrics at this moment. Labels hold stream ids and kinds only: no URL, no path, no name."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, jobs: Mapping[str, int]) -> None:
         self._services = services
+        self._jobs = jobs
 
     def describe(self) -> list[Metric]:
         """Nothing ahead of time: a registry would collect to find the names out."""
@@ -45,6 +47,10 @@ class ServiceCollector(Collector):
         yield InfoMetricFamily("streamer_build", "The running program.", {"version": __version__, "engine": engine})
         yield GaugeMetricFamily("streamer_vision_ready", "1 while the vision worker is ready.", vision.phase == "ready")
         yield CounterMetricFamily("streamer_vision_restarts", "Times the vision worker ended.", vision.restarts)
+        jobs = GaugeMetricFamily("streamer_jobs", "Jobs on the list.", labels=["state"])
+        for state in STATES:
+            jobs.add_metric([state], self._jobs.get(state, 0))
+        yield jobs
         infos = [stream.info() for stream in self._services.streams.all()]
         yield GaugeMetricFamily("streamer_streams", "Live streams.", len(infos))
         yield from _stream_families(infos)

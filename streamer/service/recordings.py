@@ -9,9 +9,11 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
+from streamer.egress.poster import poster
+from streamer.egress.presence import presences
 from streamer.egress.recordings import Recording, delete_recording, find_recording, list_recordings
 from streamer.errors import StreamUnknown
-from streamer.service.schemas import Problem, RecordingInfo, RecordingState
+from streamer.service.schemas import Problem, RecordingInfo, RecordingState, Timeline
 from streamer.service.services import ServicesDep
 
 router = APIRouter(tags=["recordings"], responses={404: {"model": Problem}})
@@ -66,6 +68,29 @@ async def sidecar(recording_id: str, parts: ServicesDep) -> Response:
     return FileResponse(found.sidecar, media_type="application/jsonl", filename=f"{found.id}.jsonl")
 
 
+@router.get("/api/recordings/{recording_id}/timeline", response_model=Timeline)
+async def timeline(recording_id: str, parts: ServicesDep) -> Any:
+    """Who was on screen when, from the sidecar. Of a running recording: until now."""
+    found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
+    if found.sidecar is None:
+        raise StreamUnknown(f"recording {recording_id} has no sidecar")
+    return Timeline.of(await asyncio.to_thread(presences, found.sidecar))
+
+
+@router.get(
+    "/api/recordings/{recording_id}/poster.jpg",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}},
+)
+async def picture(recording_id: str, parts: ServicesDep) -> Response:
+    """A small picture out of the recording."""
+    found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
+    jpeg = await asyncio.to_thread(poster, found.path)
+    if jpeg is None:
+        raise StreamUnknown(f"recording {recording_id} has no picture yet")
+    return Response(jpeg, media_type="image/jpeg")
+
+
 @router.delete(
     "/api/recordings/{recording_id}", status_code=204, response_class=Response, responses={409: {"model": Problem}}
 )
@@ -83,6 +108,8 @@ def _info(recording: Recording, request: Request) -> RecordingInfo:
         running=recording.running,
         url=_address(request, recording.id),
         sidecar_url=None if recording.sidecar is None else f"{_address(request, recording.id)}/sidecar",
+        timeline_url=None if recording.sidecar is None else f"{_address(request, recording.id)}/timeline",
+        poster_url=f"{_address(request, recording.id)}/poster.jpg",
     )
 
 

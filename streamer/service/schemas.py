@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from streamer.egress.presence import Presences
 from streamer.tracks import Style
 
 SOURCE_KINDS = Literal["rtsp", "file", "demo", "whip"]
@@ -191,6 +192,32 @@ class RecordingInfo(BaseModel):
     running: bool = Field(description="It is being written now.")
     url: str
     sidecar_url: str | None
+    timeline_url: str | None = Field(description="Who was on screen when.")
+    poster_url: str
+
+
+class PresenceInfo(BaseModel):
+    """One person's time on screen."""
+
+    name: str | None = Field(description="null: people without a name, taken together")
+    seconds: float
+    intervals: list[tuple[float, float]] = Field(
+        description="From, to, in seconds of the video. Absences of half a second and less are left out."
+    )
+
+
+class Timeline(BaseModel):
+    """Who is in a video when."""
+
+    duration_seconds: float
+    frames: int
+    people: list[PresenceInfo] = Field(description="Longest first; those without a name last.")
+
+    @classmethod
+    def of(cls, found: Presences) -> Self:
+        """Of what a sidecar says."""
+        people = [PresenceInfo(name=p.name, seconds=p.seconds, intervals=list(p.intervals)) for p in found.people]
+        return cls(duration_seconds=found.duration_seconds, frames=found.frames, people=people)
 
 
 class Health(BaseModel):

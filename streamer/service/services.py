@@ -9,6 +9,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from streamer.jobs.runner import Jobs
 from streamer.service.settings import Settings
 from streamer.service.streams import Streams
 from streamer.vision.gallery import Gallery
@@ -29,6 +30,7 @@ class Services:
     streams: Streams
     recordings: Path
     """Folder of recordings and their sidecars."""
+    jobs: Jobs
 
     async def read_photo(self, encoded: bytes) -> PhotoReading:
         """Faces of an encoded photo, by the vision worker."""

@@ -74,6 +74,14 @@ class RosterMember(_Section):
     """Of the photos, inside the folder that is imported; None: the one called like the member."""
 
 
+class JobSettings(_Section):
+    max_running: int = Field(1, ge=1, le=16)
+    max_queued: int = Field(20, ge=1, le=1000)
+    max_upload_bytes: int = Field(4_000_000_000, ge=1_000_000)
+    max_total_bytes: int = Field(20_000_000_000, ge=1_000_000)
+    keep_days: float = Field(30.0, ge=0)
+
+
 class Settings(BaseSettings):
     """All settings of a process. Every key stands in `configs/default.yaml` with unit and default."""
 
@@ -88,6 +96,7 @@ class Settings(BaseSettings):
     video: VideoSettings = VideoSettings()
     vision: VisionSettings = VisionSettings()
     members: list[RosterMember] = []
+    jobs: JobSettings = JobSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -99,6 +99,19 @@ async def test_pts_rise_strictly_whatever_the_source_says(encoder: StreamEncoder
     assert all(b > a for a, b in itertools.pairwise(stamps))
 
 
+async def test_a_first_picture_that_is_encoded_again_has_its_own_time(encoder: StreamEncoder) -> None:
+    """Who joins while the source or vision is slow gets the picture that is there; time goes on from that."""
+    encoder.submit(job(0, pts=40.0))
+    async with asyncio.timeout(10):
+        while encoder.snapshot_i420() is None:
+            await asyncio.sleep(0.01)
+    sink = Collector()
+    encoder.add_sink(sink)
+    await sink.wait(1)
+    await feed(encoder, sink, [job(1, pts=42.0), job(2, pts=44.0)])
+    assert [frame.pts for frame in sink.frames] == [40 * 90_000, 42 * 90_000, 44 * 90_000]
+
+
 async def test_keyframes_come_by_time_not_by_count(encoder: StreamEncoder) -> None:
     sink = Collector()
     encoder.add_sink(sink)

@@ -1,18 +1,18 @@
-"""Recordings on the service's disk: play, download, delete."""
+"""Recordings on the service's disk: play, see who was on screen when, draw anew, download, delete."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from urllib.parse import quote
 
 import streamlit as st
 
-from ui import readouts
-from ui.client import Service, ServiceError
+from ui import jobs, readouts
+from ui.client import Json, Service, ServiceError
 from ui.connection import offline, remember, service, show_trouble
 from ui.player import show_recording
 
-Json = dict[str, Any]
+_QUEUED = "re-rendered"
 
 
 def main() -> None:
@@ -40,9 +40,18 @@ def main() -> None:
             label_visibility="collapsed",
         )
     with left:
-        show_recording(api, chosen)
-        if st.button("Delete", icon=":material/delete:", key="delete"):
-            _confirm(api, chosen, by_id[chosen])
+        timeline = _timeline(api, by_id[chosen])
+        show_recording(api, chosen, timeline)
+        if timeline is not None and not timeline["people"]:
+            st.caption("Nobody was seen in this recording.")
+        with st.container(horizontal=True):
+            if timeline is not None and st.button("Re-render", icon=":material/palette:", key="render"):
+                _render(api, chosen)
+            if st.button("Delete", icon=":material/delete:", key="delete"):
+                _confirm(api, chosen, by_id[chosen])
+        if queued := st.session_state.pop(_QUEUED, None):
+            link = f"<a href='videos?job={quote(queued)}' target='_self'>See it under Videos</a>"
+            st.html(f"<div class='sr-line'><i class='sr-dot good'></i>It is drawn in the background. {link}</div>")
 
 
 def when(recording: Json) -> str:
@@ -63,6 +72,39 @@ def _caption(recording: Json) -> str:
     if recording.get("bytes") is not None:
         facts.append(readouts.file_size(recording["bytes"]))
     return " · ".join(facts)
+
+
+def _timeline(api: Service, recording: Json) -> Json | None:
+    """Who was on screen when; None where the recording has no results beside it."""
+    if not recording.get("sidecar_url") and not recording.get("timeline_url"):
+        return None
+    try:
+        return api.recording_timeline(str(recording["id"]))
+    except ServiceError:
+        return None
+
+
+@st.dialog("Draw in another style")
+def _render(api: Service, recording_id: str) -> None:
+    st.write("A new video is made from the recording and its results, without searching again.")
+    style = st.selectbox("Style", list(jobs.STYLES), format_func=jobs.STYLES.__getitem__, index=2, key="render-style")
+    fancam = st.selectbox("Fancam", list(jobs.FANCAMS), format_func=jobs.FANCAMS.__getitem__, key="render-fancam")
+    st.caption(
+        "A recording holds the picture as viewers saw it, and the style is drawn over that. Record with style None to "
+        "have the clean picture."
+    )
+    spec: Json = {"kind": "render", "recording": recording_id, "style": style}
+    if fancam:
+        spec["fancam"] = fancam
+    if st.button("Render", type="primary", key="render-sure", on_click=_create, args=(api, spec)):
+        st.rerun()
+
+
+def _create(api: Service, spec: Json) -> None:
+    try:
+        st.session_state[_QUEUED] = str(api.create_job(spec)["id"])
+    except ServiceError as error:
+        remember(error)
 
 
 @st.dialog("Delete recording")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 import streamlit as st
 
-from ui.client import Service
+from ui.client import Json, Service
 
 _HERE = Path(__file__).parent
 
@@ -30,10 +31,95 @@ def publish(service: Service, stream_id: str, *, autostart: bool) -> None:
     _component("publisher")(key="publisher", data={**_link(service, stream_id, "whip"), "autostart": autostart})
 
 
-def show_recording(service: Service, recording_id: str) -> None:
-    """A recording's video with buttons to download it and its results."""
-    url = f"{service.base}/api/recordings/{quote(recording_id, safe='')}"
-    _component("recording")(key="recording-player", data={"url": url, "name": recording_id, "token": service.token})
+def show_recording(service: Service, recording_id: str, timeline: Json | None) -> None:
+    """A recording's video with who is in it when, and buttons to download it and its results."""
+    url = f"/api/recordings/{quote(recording_id, safe='')}"
+    downloads = [("Download video", url, f"{recording_id}.mp4")]
+    if timeline is not None:
+        downloads.append(("Download results", f"{url}/sidecar", f"{recording_id}.jsonl"))
+    show_film(service, url, downloads, timeline)
+
+
+def show_film(
+    service: Service,
+    url: str,
+    downloads: Sequence[tuple[str, str, str]] = (),
+    timeline: Json | None = None,
+    before: tuple[str, float] | None = None,
+    *,
+    alpha: bool = False,
+) -> None:
+    """A video of the service.
+
+    Args:
+        url: its path at the service.
+        downloads: label, path and file name of each button.
+        timeline: who is in it when, as the API says; a click on the chart jumps there.
+        before: path of the video that it was made from, and the seconds in it at which this one begins.
+        alpha: it has an alpha channel, which is shown on a pattern.
+    """
+    data = {
+        "url": service.base + url,
+        "token": service.token,
+        "timeline": timeline,
+        "downloads": [{"label": label, "url": service.base + path, "name": name} for label, path, name in downloads],
+        "before": None if before is None else {"url": service.base + before[0], "offset": before[1]},
+        "alpha": alpha,
+    }
+    _component("recording")(key="recording-player", data=data)
+
+
+def show_pictures(service: Service, pictures: Sequence[tuple[str, str, str]], key: str) -> None:
+    """Pictures beside each other. Title, path at the service and file name of each; "cutout" has an alpha channel."""
+    shown = [
+        {"title": title, "url": service.base + path, "name": name, "alpha": "cutout" in name}
+        for title, path, name in pictures
+    ]
+    _component("pictures")(key=key, data={"pictures": shown, "token": service.token})
+
+
+def submit(
+    service: Service,
+    key: str,
+    fields: Mapping[str, Sequence[str]],
+    *,
+    label: str,
+    invitation: str,
+    explanation: str,
+    accept: str,
+    multiple: bool = False,
+    drawable: bool = False,
+    missing: str | None = None,
+) -> str | None:
+    """Lets the browser send files to the service as a new job; the job's id in the run after it was made.
+
+    Args:
+        fields: the job's other fields.
+        label: of the button.
+        invitation, explanation: what the drop zone says while no file is chosen.
+        accept: as of an HTML file input.
+        drawable: a box may be drawn on a single photo.
+        missing: why it cannot be sent yet.
+    """
+    data = {
+        "url": f"{service.base}/api/jobs",
+        "token": service.token,
+        "fields": {name: list(values) for name, values in fields.items()},
+        "label": label,
+        "invitation": invitation,
+        "explanation": explanation,
+        "accept": accept,
+        "multiple": multiple,
+        "drawable": drawable,
+        "missing": missing,
+    }
+    made = _component("submit")(key=key, data=data, on_job_change=_nothing)
+    job = getattr(made, "job", None)
+    return str(job) if job else None
+
+
+def _nothing() -> None:
+    """A trigger needs a callback to be known."""
 
 
 def ice_servers() -> list[dict[str, Any]]:

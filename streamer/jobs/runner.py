@@ -1,0 +1,444 @@
+"""The queue at work: takes jobs, runs some at a time, ends them, and takes up what an earlier service left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from streamer.egress.recordings import find_recording
+from streamer.errors import JobConflict, JobRefused, LimitReached, StreamerError
+from streamer.jobs import folder as files
+from streamer.jobs.command import PROGRAM, SIDECAR, Paths, arguments
+from streamer.jobs.folder import JobFolder
+from streamer.jobs.job import ENDED, Input, Job, JobSpec, Progress, State
+from streamer.jobs.process import INTERRUPTED, Ending, JobProcess, end_orphan
+from streamer.jobs.store import JobStore, new_job
+from streamer.service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CANCEL_SECONDS = 5.0
+"""From the request to end until a cancelled job is killed; its files are thrown away anyhow."""
+CLOSE_SECONDS = 7.0
+"""The same when the service stops: time to finish the file, so that little is done again; `up` waits for ten."""
+MAX_ATTEMPTS = 3
+"""Starts of a job without anybody asking: one that takes the machine down must not do so for ever."""
+SAVE_SECONDS = 2.0
+"""Between two writes of a job's progress to disk."""
+SWEEP_SECONDS = 3600.0
+DAY_SECONDS = 86_400.0
+
+
+@dataclass
+class Draft:
+    """A job that is being uploaded."""
+
+    id: str
+    folder: Path
+    """ID.upload; the files go to `input` in it."""
+    max_bytes: int
+    """What may be written."""
+    inputs: list[Input] = field(default_factory=list)
+
+
+@dataclass
+class _Running:
+    """A job that runs."""
+
+    progress: Progress | None = None
+    process: JobProcess | None = None
+    ending: Literal["cancel", "close"] | None = None
+    """Why it was asked to end."""
+
+
+class Jobs:
+    """Background jobs of one service. Coroutines only; everything that blocks is done on threads.
+
+    Bound: `jobs.max_queued` wait, `jobs.max_running` run. Policy: oldest first; a full queue refuses (`LimitReached`).
+
+    Args:
+        root: folder of the list and of the jobs' files, made if need be.
+        recordings: folder that recordings are looked for in.
+        program: command that gets the arguments; another one for tests.
+
+    Raises:
+        ConfigError: the list of jobs cannot be used. (Blocks: make it on a thread.)
+    """
+
+    def __init__(self, settings: Settings, root: Path, recordings: Path, program: Sequence[str] = PROGRAM) -> None:
+        self._settings = settings
+        self._root = root
+        self._recordings = recordings
+        self._program = tuple(program)
+        self._store = JobStore(root / "jobs.db")
+        self._running: dict[str, _Running] = {}
+        self._wake = asyncio.Event()
+        self._closing = False
+        # Not the loop's own threads: a job keeps one for as long as it runs.
+        self._threads = ThreadPoolExecutor(settings.jobs.max_running, thread_name_prefix="job")
+
+    async def run(self) -> None:
+        """Run jobs until `aclose`. Takes up first what an earlier service left."""
+        await asyncio.to_thread(self._adopt)
+        async with asyncio.TaskGroup() as group:
+            sweeper = group.create_task(self._sweep_now_and_then(), name="jobs-sweeper")
+            while not self._closing:
+                self._wake.clear()
+                await self._start_what_fits(group)
+                await self._wake.wait()
+            sweeper.cancel()
+
+    async def aclose(self) -> None:
+        """Ask running jobs to finish their files, mark them interrupted, and end. Twice is fine."""
+        self._closing = True
+        await asyncio.gather(*(self._end(running, "close", CLOSE_SECONDS) for running in self._running.values()))
+        self._wake.set()
+
+    def release(self) -> None:
+        """After `run` ended: close the list. Blocks."""
+        self._threads.shutdown()
+        self._store.close()
+
+    # Asking for jobs
+
+    @contextlib.asynccontextmanager
+    async def draft(self) -> AsyncIterator[Draft]:
+        """A folder to upload into; it is removed unless `submit` took it.
+
+        Raises:
+            LimitReached: the queue is full.
+            DiskFull: the disk, or the jobs' share of it, is full.
+        """
+        await asyncio.to_thread(self._check_queue)
+        room = await asyncio.to_thread(self._check_space)
+        draft = Draft(files.new_id(), Path(), min(room, self._settings.jobs.max_upload_bytes))
+        draft.folder = self._root / f"{draft.id}{files.UPLOAD}"
+        await asyncio.to_thread(_make, draft.folder / "input")
+        try:
+            yield draft
+        finally:
+            await asyncio.to_thread(JobFolder(draft.folder).remove)
+
+    async def submit(self, spec: JobSpec, draft: Draft | None = None) -> Job:
+        """Append a job to the queue.
+
+        Raises:
+            JobRefused: files are missing, or there are more than it can use; or the video that a render names has none.
+            StreamUnknown, JobUnknown: no such recording, no such job.
+            JobConflict: the recording or the job is not finished.
+            LimitReached: the queue is full.
+            DiskFull: the disk, or the jobs' share of it, is full.
+        """
+        _check_files(spec, len(draft.inputs) if draft else 0)
+        job = new_job(draft.id if draft else files.new_id(), spec.given(), draft.inputs if draft else ())
+        await asyncio.to_thread(self._submit, job, draft)
+        self._wake.set()
+        return job
+
+    async def cancel(self, job_id: str) -> Job:
+        """End a job and remove its files; a running one ends within seconds. Raises `JobUnknown`, `JobConflict`."""
+        job = await asyncio.to_thread(self._store.get, job_id)
+        running = self._running.get(job_id)
+        if running is not None:
+            await self._end(running, "cancel", None)
+            return job
+        if job.state not in ("queued", "interrupted"):
+            raise JobConflict(f"job {job_id} is {job.state}: there is nothing to cancel")
+        if await asyncio.to_thread(
+            self._store.change, job_id, (job.state,), state="cancelled", finished_at=time.time(), reason=None
+        ):
+            await asyncio.to_thread(self._remove_files, job)
+        return await asyncio.to_thread(self._store.get, job_id)
+
+    async def resume(self, job_id: str) -> Job:
+        """Queue an interrupted or failed job again; a video goes on where it ended. `JobUnknown`, `JobConflict`."""
+        job = await asyncio.to_thread(self._store.get, job_id)
+        if job.state not in ("interrupted", "failed"):
+            raise JobConflict(f"job {job_id} is {job.state}: only an interrupted or failed one can be resumed")
+        await asyncio.to_thread(self._check_queue)
+        changes = {"state": "queued", "resume": _goes_on(job), "attempts": 0, "reason": None, "finished_at": None}
+        if not await asyncio.to_thread(self._store.change, job_id, (job.state,), **changes):
+            raise JobConflict(f"job {job_id} changed meanwhile; look at it again")
+        self._wake.set()
+        return await asyncio.to_thread(self._store.get, job_id)
+
+    async def delete(self, job_id: str) -> None:
+        """Forget a job and remove its files. Raises `JobUnknown`, `JobConflict` while it runs."""
+        job = await asyncio.to_thread(self._store.get, job_id)
+        if job_id in self._running:
+            raise JobConflict(f"job {job_id} is running: cancel it first")
+        # Out of the queue first: it must not be started while its files go.
+        if not await asyncio.to_thread(self._store.change, job_id, (job.state,), state="cancelled"):
+            raise JobConflict(f"job {job_id} changed meanwhile; look at it again")
+        await asyncio.to_thread(self._remove_files, job)
+        await asyncio.to_thread(self._store.remove, job_id)
+
+    # Looking at jobs
+
+    async def all(self) -> list[Job]:
+        """Every job, newest first."""
+        return await asyncio.to_thread(self._store.all)
+
+    async def get(self, job_id: str) -> Job:
+        """Raises `JobUnknown`."""
+        return await asyncio.to_thread(self._store.get, job_id)
+
+    async def counts(self) -> dict[str, int]:
+        """Jobs by state."""
+        return await asyncio.to_thread(self._store.counts)
+
+    def progress(self, job: Job) -> Progress | None:
+        """How far `job` is now; the store's is seconds old."""
+        running = self._running.get(job.id)
+        return (running.progress if running is not None else None) or job.progress
+
+    def cancelling(self, job: Job) -> bool:
+        """It was asked to end and has not ended yet."""
+        running = self._running.get(job.id)
+        return running is not None and running.ending == "cancel"
+
+    def folder(self, job_id: str) -> JobFolder:
+        """The files of a job."""
+        return JobFolder(self._root / job_id)
+
+    # The queue at work
+
+    async def _start_what_fits(self, group: asyncio.TaskGroup) -> None:
+        while len(self._running) < self._settings.jobs.max_running and not self._closing:
+            job = await asyncio.to_thread(self._take_next)
+            if job is None:
+                return
+            running = self._running[job.id] = _Running(job.progress if job.resume else None)
+            group.create_task(self._do(job, running), name=f"job-{job.id}")
+
+    async def _do(self, job: Job, running: _Running) -> None:
+        """A job from its start to its end, whatever happens to it."""
+        loop = asyncio.get_running_loop()
+        try:
+            if not self._closing and running.ending is None:
+                running.process = await loop.run_in_executor(self._threads, self._start, job)
+            if running.process is None:
+                await asyncio.to_thread(self._put_down, job, running, None)
+                return
+            if running.ending is not None or self._closing:
+                running.process.interrupt()
+            ending = await loop.run_in_executor(self._threads, running.process.follow, self._noting(job, running))
+            await asyncio.to_thread(self._put_down, job, running, ending)
+        except (StreamerError, OSError) as exc:
+            log.warning("job %s failed: %s", job.id, exc)
+            with contextlib.suppress(StreamerError):
+                await asyncio.to_thread(self._close_row, job, "failed", reason=str(exc))
+        finally:
+            del self._running[job.id]
+            self._wake.set()
+
+    async def _end(self, running: _Running, why: Literal["cancel", "close"], seconds: float | None) -> None:
+        """Ask a job to end, and kill it where it does not. With `seconds` None the killing is left to a timer."""
+        if running.ending != "cancel":
+            running.ending = why
+        process = running.process
+        if process is None:
+            return  # it is being started; `_do` looks at `ending` afterwards
+        process.interrupt()
+        if seconds is None:
+            asyncio.get_running_loop().call_later(CANCEL_SECONDS, _kill_if_there, running)
+            return
+        deadline = time.monotonic() + seconds
+        while any(running is other for other in self._running.values()):
+            if time.monotonic() > deadline:
+                process.kill()
+                return
+            await asyncio.sleep(0.05)
+
+    async def _sweep_now_and_then(self) -> None:
+        """Delete finished jobs that are older than `jobs.keep_days`."""
+        keep = self._settings.jobs.keep_days * DAY_SECONDS
+        while keep:
+            try:
+                for job in await asyncio.to_thread(self._store.in_state, *ENDED):
+                    if (job.finished_at or job.created_at) < time.time() - keep:
+                        log.info("job %s is older than %g days: deleted", job.id, self._settings.jobs.keep_days)
+                        await self.delete(job.id)
+            except StreamerError as exc:
+                log.warning("jobs: %s", exc)
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    # On threads
+
+    def _adopt(self) -> None:
+        """Queue again what was running, as far as it was not tried too often; what was not finished is thrown away."""
+        files.sweep(self._root)
+        for job in self._store.in_state("running", "interrupted"):
+            if job.state == "interrupted" and not job.resume:
+                continue
+            if job.attempts < MAX_ATTEMPTS:
+                log.info("job %s was interrupted and is queued again", job.id)
+                self._store.change(job.id, state="queued", resume=_goes_on(job), reason=None, finished_at=None)
+            else:
+                reason = f"the service ended {job.attempts} times while this job ran; resume it by hand"
+                self._store.change(job.id, state="interrupted", resume=False, reason=reason, finished_at=time.time())
+
+    def _check_queue(self) -> None:
+        waiting = self._store.counts().get("queued", 0)
+        if waiting >= self._settings.jobs.max_queued:
+            raise LimitReached(f"{waiting} jobs are waiting, which is all that may: wait for one to end, or cancel one")
+
+    def _check_space(self) -> int:
+        return files.check_space(self._root, self._settings.jobs.max_total_bytes)
+
+    def _submit(self, job: Job, draft: Draft | None) -> None:
+        if draft is None:
+            self._check_space()
+            self._paths(job)  # says what is missing before it is queued
+            _make(self._root / job.id)
+        else:
+            with files.writing(draft.folder):
+                draft.folder.rename(self._root / job.id)
+        try:
+            added = self._store.add(job, self._settings.jobs.max_queued)
+        except BaseException:
+            self.folder(job.id).remove()
+            raise
+        if not added:
+            self.folder(job.id).remove()
+            self._check_queue()
+            raise LimitReached("too many jobs are waiting; try again when one has ended")
+
+    def _take_next(self) -> Job | None:
+        """Mark the next job as running."""
+        job = self._store.next_queued()
+        while job is not None:
+            changes: dict[str, Any] = {"state": "running", "started_at": time.time(), "attempts": job.attempts + 1}
+            if self._store.change(job.id, ("queued",), **changes):
+                return job
+            job = self._store.next_queued()
+        return None
+
+    def _start(self, job: Job) -> JobProcess:
+        end_orphan(job)
+        folder = self.folder(job.id)
+        config = folder.prepare(self._settings, job.resume)
+        paths = self._paths(job)
+        data_dir = self._settings.data_folder.absolute()
+        engine = self._settings.vision.engine
+        process = JobProcess([*self._program, *arguments(job, paths, data_dir, config, engine)])
+        self._store.change(job.id, pid=process.pid, pid_started=process.started)
+        return process
+
+    def _paths(self, job: Job) -> Paths:
+        """What the job works on. Raises `StreamUnknown`, `JobUnknown`, `JobConflict`, `JobRefused`."""
+        work = self.folder(job.id).work.absolute()
+        spec = job.spec
+        if "recording" in spec:
+            recording = find_recording(self._recordings, spec["recording"])
+            if recording.running:
+                raise JobConflict(f"recording {recording.id} is still running: stop it first")
+            if job.kind == "render" and recording.sidecar is None:
+                raise JobRefused(f"recording {recording.id} has no results beside it, so it cannot be drawn anew")
+            sidecar = recording.sidecar.absolute() if recording.sidecar is not None else None
+            return Paths(recording.path.absolute(), sidecar, work)
+        if "job" in spec:
+            return self._paths_of_video(spec["job"], work)
+        folder = self.folder(job.id).input.absolute()
+        return Paths(folder if len(job.inputs) > 1 else folder / job.inputs[0].file, None, work)
+
+    def _paths_of_video(self, job_id: str, work: Path) -> Paths:
+        video = self._store.get(job_id)
+        if video.kind != "video":
+            raise JobRefused(f"job {job_id} is no video, so it cannot be drawn anew")
+        if video.state != "done":
+            raise JobConflict(f"job {job_id} is {video.state}: only the results of a finished one can be drawn anew")
+        return Paths(self._paths(video).source, self.folder(job_id).find(SIDECAR).absolute(), work)
+
+    def _noting(self, job: Job, running: _Running) -> Callable[[Progress], None]:
+        """Keeps a job's progress: at once for those who look, now and then on disk."""
+        saved_at = 0.0
+
+        def note(progress: Progress) -> None:
+            nonlocal saved_at
+            running.progress = progress
+            if time.monotonic() - saved_at >= SAVE_SECONDS:
+                saved_at = time.monotonic()
+                with contextlib.suppress(StreamerError):
+                    self._store.change(job.id, progress=progress)
+
+        return note
+
+    def _put_down(self, job: Job, running: _Running, ending: Ending | None) -> None:
+        """Write down how a job ended."""
+        folder = self.folder(job.id)
+        if running.ending == "cancel":
+            self._remove_files(job)
+            self._close_row(job, "cancelled", progress=running.progress)
+        elif ending is not None and ending.status == 0:
+            outputs = folder.settle()
+            result = self._in_own_words(job, ending.result)
+            self._close_row(job, "done", progress=running.progress, result=result, outputs=outputs)
+        elif self._closing or running.ending == "close":
+            reason = "the service stopped; the job goes on at its next start"
+            self._close_row(job, "interrupted", progress=running.progress, reason=reason, resume=True)
+        elif ending is None or ending.status in INTERRUPTED:
+            reason = "the job's process was interrupted from outside"
+            self._close_row(job, "interrupted", progress=running.progress, reason=reason, resume=False)
+        else:
+            if job.kind != "video":
+                folder.drop_results()
+            reason = self._in_own_words(job, ending.reason)
+            self._close_row(job, "failed", progress=running.progress, reason=reason)
+
+    def _in_own_words(self, job: Job, said: Any) -> Any:
+        """What a command said, with the names under which files were sent, and without this machine's folders."""
+        if isinstance(said, dict):
+            return {key: self._in_own_words(job, value) for key, value in said.items()}
+        if isinstance(said, list):
+            return [self._in_own_words(job, value) for value in said]
+        if isinstance(said, str):
+            folder = self.folder(job.id)
+            for path in (folder.input, folder.work, self._recordings):
+                said = said.replace(f"{path.absolute()}{os.sep}", "")
+            for given in job.inputs:
+                said = said.replace(given.file, given.name)
+        return said
+
+    def _close_row(self, job: Job, state: State, **values: Any) -> None:
+        base: dict[str, Any] = {"reason": None, "resume": False, "pid": None, "pid_started": None}
+        self._store.change(job.id, ("running",), state=state, finished_at=time.time(), **{**base, **values})
+
+    def _remove_files(self, job: Job) -> None:
+        if job.state != "running":
+            end_orphan(job)
+        self.folder(job.id).remove()
+
+
+def _goes_on(job: Job) -> bool:
+    """The next start can use what the last one made. Photos and renders begin again: they are short."""
+    return job.kind == "video"
+
+
+def _check_files(spec: JobSpec, count: int) -> None:
+    if spec.kind == "image" and not count:
+        raise JobRefused("send one photo or more in the field 'file'")
+    if spec.kind == "video" and (count == 1) == (spec.recording is not None):
+        raise JobRefused("send one video in the field 'file', or name a 'recording'")
+    if spec.kind == "video" and count > 1:
+        raise JobRefused(f"a job takes one video, not {count}: send each by itself")
+    if spec.kind == "render" and count:
+        raise JobRefused("a render takes no file: it names a 'recording' or the 'job' of a finished video")
+
+
+def _kill_if_there(running: _Running) -> None:
+    if running.process is not None:
+        running.process.kill()
+
+
+def _make(folder: Path) -> None:
+    with files.writing(folder):
+        folder.mkdir(parents=True, mode=0o700)
