@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import Sam3VideoConfig, Sam3VideoModel
 
 SIZE, PATCH, GRID = 112, 14, 8
@@ -70,6 +71,7 @@ def meta_models(folder: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
     from sam3.model.vitdet import ViT
     from sam3.model.vl_combiner import SAM3VLBackbone
 
+    torch.manual_seed(0)
     trunk = ViT(
         img_size=SIZE,
         pretrain_img_size=SIZE,
@@ -187,6 +189,24 @@ def meta_tracker() -> torch.nn.Module:
     )
 
 
+@contextmanager
+def logits_resized_first(tracker: torch.nn.Module) -> Iterator[None]:
+    """Let the package's memory encoder resize a mask as transformers' does: its logits, and then sigmoid or threshold.
+
+    The package thresholds first and resizes the result, which is softer at the edges.
+    """
+    original = tracker._encode_new_memory
+
+    def encode(*, pred_masks_high_res: torch.Tensor, **rest: Any) -> Any:
+        size = tracker.maskmem_backbone.mask_downsampler.interpol_size
+        resized = F.interpolate(pred_masks_high_res, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return original(pred_masks_high_res=resized, **rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracker, "_encode_new_memory", encode)
+        yield
+
+
 def transformers_model() -> Sam3VideoModel:
     """The same architecture in transformers, random weights."""
     config = Sam3VideoConfig()
@@ -196,6 +216,7 @@ def transformers_model() -> Sam3VideoModel:
         backbone.num_hidden_layers, backbone.num_attention_heads = DEPTH, HEADS
         backbone.global_attn_indexes, backbone.window_size = [1], GRID
         backbone.pretrain_image_size = SIZE
+        backbone.layer_norm_eps = 1e-5  # the package's; transformers' default is 1e-6
     text = config.detector_config.text_config
     text.hidden_size, text.intermediate_size, text.projection_dim = TEXT_WIDTH, 4 * TEXT_WIDTH, TEXT_WIDTH
     text.num_hidden_layers, text.num_attention_heads, text.vocab_size = TEXT_LAYERS, TEXT_HEADS, 1000
@@ -363,5 +384,8 @@ def shake(detector: torch.nn.Module, tracker: torch.nn.Module) -> None:
                     parameter.normal_(0, gain / parameter[0].numel() ** 0.5, generator=generator)
                 elif "tpos" in name or name.startswith("no_"):
                     parameter.normal_(0, 0.5, generator=generator)
+                else:
+                    # Biases and norms are all alike when they are made: two that were mixed up would not show.
+                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
         tracker.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(4.0)
         tracker.sam_mask_decoder.conv_s0.weight.mul_(20)

@@ -1,12 +1,18 @@
 """`backend: meta` against transformers on the same weights: one box-prompted clip, one concept.
 
-Where the two differ by design it is switched off: the package's memory selection (`use_memory_selection`) and, on
-conditioning frames, nothing: both read four at most. Mask prompts agree in what is remembered; on the prompted frame
-itself the package answers with +-1024 where transformers answers with +10 and -10.
+Where the two differ by design, it is switched off here:
+- memory selection: the package's own (`use_memory_selection`) is off, transformers has none;
+- conditioning frames: nothing to switch off; both read the prompted ones, four at most (`max_cond_frames_in_attn`);
+- the order in which a mask is resized for the memory (`logits_resized_first`); the last test leaves it on;
+- the epsilon of the image encoder's norms, 1e-5 in the package, 1e-6 by default in transformers (`transformers_model`).
+A mask prompt is remembered alike; on the prompted frame itself the package answers +-1024, transformers +10 and -10.
+
+The key map between the two is `meta_tiny.DETECTOR_KEYS` and `meta_tiny.TRACKER_KEYS`.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -59,30 +65,34 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MetaNet
 
 
 @torch.inference_mode()
-def test_a_box_prompted_clip_has_the_same_masks(networks: tuple[MetaNetwork, Network], picture: Pictures) -> None:
+def clip(
+    networks: tuple[MetaNetwork, Network], picture: Pictures, frames: int = FRAMES
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Mask logits of one box-prompted object on each frame, of the package and of transformers."""
     trackers = [network.tracker() for network in networks]
-    worst, smallest, before = 0.0, 1.0, None
-    moved = 0.0
-    for index in range(FRAMES):
-        logits, scores = [], []
-        for network, tracker in zip(networks, trackers, strict=True):
+    seen: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+    for index in range(frames):
+        scores = []
+        for network, tracker, logits in zip(networks, trackers, seen, strict=True):
             (features,) = network.encode([picture(index).bgr])
             tracker.begin(features)
             tracked = tracker.seed("a", box=BOX) if index == 0 else tracker.track(["a"])[0]
             logits.append(tracked.logits[0].float())
             scores.append(tracked.scores[0].item())
-        worst = max(worst, (logits[0] - logits[1]).abs().max().item())
-        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
-        smallest = min(smallest, float(overlap((logits[0] > 0).numpy(), (logits[1] > 0).numpy()[None])[0]))
-        if before is not None:
-            moved = max(moved, (logits[0] - before).abs().max().item())
-        before = logits[0]
-    assert moved > 100 * worst
-    assert worst < 1e-3
-    assert smallest > 0.99
+        assert scores[0] == pytest.approx(scores[1], abs=1e-2)
+    return seen
 
 
-@torch.inference_mode()
+def test_a_box_prompted_clip_has_the_same_masks(networks: tuple[MetaNetwork, Network], picture: Pictures) -> None:
+    with meta_tiny.logits_resized_first(networks[0].tracker_model):
+        meta, own = clip(networks, picture)
+    for index, (one, other) in enumerate(zip(meta, own, strict=True)):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=0, msg=lambda text, n=index: f"frame {n}: {text}")
+        assert 0.05 < (one > 0).float().mean() < 0.95
+    # The picture and the memory move the mask by far more than that.
+    assert min((one - before).abs().max().item() for before, one in itertools.pairwise(meta)) > 0.1
+
+
 def test_a_concept_finds_the_same_instances(networks: tuple[MetaNetwork, Network], picture: Pictures) -> None:
     found = []
     for network in networks:
@@ -91,10 +101,32 @@ def test_a_concept_finds_the_same_instances(networks: tuple[MetaNetwork, Network
     for concept in ("person", "red shirt"):
         meta, own = found[0][concept], found[1][concept]
         assert len(meta.scores) >= 1
-        np.testing.assert_allclose(meta.scores, own.scores, atol=1e-4)
-        torch.testing.assert_close(meta.logits, own.logits, atol=1e-3, rtol=1e-3)
+        np.testing.assert_allclose(meta.scores, own.scores, atol=1e-5)
+        torch.testing.assert_close(meta.logits, own.logits, atol=1e-4, rtol=0)
+        assert meta.masks.any()
     person, shirt = (found[0][concept].scores for concept in ("person", "red shirt"))
     assert len(person) != len(shirt) or np.abs(person - shirt).max() > 1e-3  # the text does matter
+
+
+def test_scores_hold_the_presence_once(networks: tuple[MetaNetwork, Network], picture: Pictures) -> None:
+    """The package's video model puts presence into the scores, its image model leaves that to the caller."""
+    network = networks[0]
+    (features,) = network.encode([picture(0).bgr])
+    joint = network.find(features, ["person"])["person"]
+    network.detector.supervise_joint_box_scores = False
+    apart = network.find(features, ["person"])["person"]
+    network.detector.supervise_joint_box_scores = True
+    np.testing.assert_allclose(joint.scores, apart.scores, atol=1e-5)
+
+
+def test_by_design_only_the_edges_of_what_is_remembered_differ(
+    networks: tuple[MetaNetwork, Network], picture: Pictures
+) -> None:
+    meta, own = clip(networks, picture, 8)
+    worst = max((one - other).abs().max().item() for one, other in zip(meta, own, strict=True))
+    assert 1e-3 < worst < 0.05
+    for one, other in zip(meta, own, strict=True):
+        assert float(overlap((one > 0).numpy(), (other > 0).numpy()[None])[0]) > 0.98
 
 
 def test_the_port_on_the_package(networks: tuple[MetaNetwork, Network], picture: Pictures) -> None:

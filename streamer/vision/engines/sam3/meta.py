@@ -37,7 +37,7 @@ class MetaNetwork:
 
     def __init__(self, detector: Any, tracker: Any, options: Sam3Options) -> None:
         """`detector`: `Sam3Image`; `tracker`: `Sam3TrackerPredictor`, with `detector.backbone` holding both necks."""
-        self.detector, self._tracker_model = detector.eval(), tracker.eval()
+        self.detector, self.tracker_model = detector.eval(), tracker.eval()
         self.options = options
         self.device = torch.device(options.device)
         self.image_size = int(tracker.image_size)
@@ -45,7 +45,7 @@ class MetaNetwork:
 
     def tracker(self, frame: int = -1) -> MetaTracker:
         """A fresh tracker for one stream, that counts its frames on from `frame`."""
-        return MetaTracker(self._tracker_model, self.device, frame)
+        return MetaTracker(self.tracker_model, self.device, frame)
 
     def resize(self, image_size: int) -> None:
         """Raises `ConfigError`: the package is built for one size."""
@@ -78,8 +78,10 @@ class MetaNetwork:
                     geometric_prompt=self.detector._get_dummy_prompt(),
                     find_target=None,
                 )
-            presence = out["presence_logit_dec"].float().sigmoid()
-            scores = (out["pred_logits"].float().sigmoid().squeeze(-1) * presence).view(-1).cpu().numpy()
+            likely = out["pred_logits"].float().sigmoid().squeeze(-1)
+            if not self.detector.supervise_joint_box_scores:  # else presence is in the scores already
+                likely = likely * out["presence_logit_dec"].float().sigmoid()
+            scores = likely.view(-1).cpu().numpy()
             sure = np.flatnonzero(scores > self.options.score_threshold)
             logits = out["pred_masks"][0][torch.from_numpy(sure).to(self.device)].float()
             masks = (logits > 0).cpu().numpy()
@@ -102,8 +104,8 @@ class MetaNetwork:
             seen = self.detector.backbone.forward_image(pixels_of(bgr, self.image_size, self.device, mean, mean))
             own = seen["sam2_backbone_out"]
             maps = list(own["backbone_fpn"])
-            maps[0] = self._tracker_model.sam_mask_decoder.conv_s0(maps[0])
-            maps[1] = self._tracker_model.sam_mask_decoder.conv_s1(maps[1])
+            maps[0] = self.tracker_model.sam_mask_decoder.conv_s0(maps[0])
+            maps[1] = self.tracker_model.sam_mask_decoder.conv_s1(maps[1])
         size = (int(bgr.shape[0]), int(bgr.shape[1]))
         return Features(maps, list(own["vision_pos_enc"]), seen, size)
 

@@ -22,6 +22,8 @@ Family = Literal["sam3", "sam2", "edgetam"]
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 TEXT_TOKENS = 32
 """Longest concept, with its start and end; the text encoder has positions for no more."""
+IGNORED = -10
+"""Label of a box prompt that is padding."""
 MAX_CONCEPTS = 64
 """Text embeddings kept; the oldest goes."""
 
@@ -130,6 +132,10 @@ class Network:
             vision_embeds=_repeated(features.detector, count),
             text_embeds=BaseModelOutputWithPooling(pooler_output=torch.cat([text for text, _ in texts])),
             attention_mask=torch.cat([mask for _, mask in texts]),
+            # The detector was trained with one geometry token, boxes or not; transformers leaves it out unless there
+            # is a box. A box that counts for nothing brings it back: without it scores and masks are not Meta's.
+            input_boxes=torch.zeros(count, 1, 4, dtype=self.dtype, device=self.device),
+            input_boxes_labels=torch.full((count, 1), IGNORED, device=self.device),
         )
         scores = (out.pred_logits.float().sigmoid() * out.presence_logits.float().sigmoid()).cpu().numpy()
         most_overlap = float(self.model.config.det_nms_thresh)
