@@ -269,6 +269,18 @@ class Sam3Engine:
             scene.seed(key, box=box_around(prompt.face, scene.size))
 
 
+class Sam3Models:
+    """One loaded network and what it may use of the device; its streams share both."""
+
+    def __init__(self, network: Network | MetaNetwork) -> None:
+        self.network = network
+        self.headroom = Headroom(network)
+
+    def engine(self) -> Sam3Engine:
+        """A fresh engine for one stream."""
+        return Sam3Engine(self.network, self.headroom)
+
+
 def encode_together(engines: Sequence[Sam3Engine], pictures: Sequence[Picture]) -> None:
     """Make each picture the current one of its engine; all go through the image encoder in one batch.
 
