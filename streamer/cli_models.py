@@ -1,16 +1,19 @@
-"""`streamer models`: which model files there are, whether they are whole, under which licence; fetch a pack."""
+"""`streamer models`: which model files there are, whether they are whole, under which licence; fetch them."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from streamer.errors import ModelMissing
+from streamer.vision.checkpoints import CHECKPOINTS, CheckpointStore, repository_of
 from streamer.vision.models import PACKS, ModelStore
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ def list_models(
     ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Every model file: pack, state, size, licence, where it comes from."""
-    files = ModelStore(ctx.obj.settings().data_folder).list()
+    folder = ctx.obj.settings().data_folder
+    files = ModelStore(folder).list() + CheckpointStore(folder).list()
     if as_json:
         print(json.dumps([{**asdict(file), "path": str(file.path)} for file in files], indent=1))
         return
@@ -36,19 +40,57 @@ def list_models(
 
 @app.command()
 def pull(
-    ctx: typer.Context, pack: Annotated[str, typer.Argument(metavar="PACK", help=f"One of {', '.join(PACKS)}.")]
+    ctx: typer.Context,
+    pack: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help=f"A face pack ({', '.join(PACKS)}), a checkpoint ({', '.join(CHECKPOINTS)}), or OWNER/NAME on "
+            "Hugging Face.",
+        ),
+    ],
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FOLDER", help="Take a checkpoint from a local folder.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", metavar="NAME", help="Of a checkpoint: transformers, meta.")
+    ] = None,
 ) -> None:
-    """Fetch a face pack and check its hashes; nothing is done where it is whole already."""
-    if pack not in PACKS:
-        raise ModelMissing(f"there is no pack {pack!r} to fetch; use one of {', '.join(PACKS)}")
+    """Fetch model files and check their hashes; nothing is done where they are whole already.
+
+    Checkpoints come from Hugging Face: set HF_TOKEN, or run `hf auth login`, where the licence has to be accepted.
+    """
+    settings = ctx.obj.settings()
+    if pack in PACKS:
+        if source is not None:
+            raise ModelMissing(f"--from is for checkpoints; for {pack} set vision.pack to the folder itself")
+        store = ModelStore(settings.data_folder)
+        print(_told(f"models: looking at {pack}", lambda say: store.pull(pack, say)))
+        return
+    if repository_of(pack) is None:
+        known = ", ".join([*PACKS, *CHECKPOINTS])
+        raise ModelMissing(f"there is no {pack!r} to fetch; use one of {known}, or OWNER/NAME on Hugging Face")
+    reads = backend or settings.vision.sam3.backend
+    if reads not in ("transformers", "meta"):
+        raise typer.BadParameter(f"{reads!r} is not one of transformers, meta", param_hint="--backend")
+    checkpoints = CheckpointStore(settings.data_folder)
+    if source is not None:
+        print(_told(f"models: copying {source}", lambda say: checkpoints.take(pack, source, reads)))
+        return
+    from streamer.vision import hub
+
+    # The bars are the client's own, a line a file; a spinner beside them would garble both.
+    on_terminal = sys.stderr.isatty()
+    print(hub.pull(checkpoints, pack, reads, lambda line: print(line, file=sys.stderr), bar=on_terminal))
+
+
+def _told(first: str, work: Callable[[Callable[[str], None]], Path]) -> Path:
+    """Do `work` while its lines are shown: one that changes on a terminal, one after the other in a pipe."""
     console = Console(file=sys.stderr)
-    store = ModelStore(ctx.obj.settings().data_folder)
-    if console.is_terminal:
-        with console.status(f"models: looking at {pack}") as status:
-            folder = store.pull(pack, status.update)
-    else:
-        folder = store.pull(pack, lambda line: print(line, file=sys.stderr))
-    print(folder)
+    if not console.is_terminal:
+        return work(lambda line: print(line, file=sys.stderr))
+    with console.status(first) as status:
+        return work(status.update)
 
 
 def _row(file: ModelFile) -> tuple[str, ...]:

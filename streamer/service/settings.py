@@ -47,8 +47,19 @@ class VideoSettings(_Section):
     keyframe_seconds: float = Field(1.0, ge=0.1, le=10)
 
 
+class Sam3Settings(_Section):
+    checkpoint: str = "sam3"
+    backend: Literal["transformers", "meta"] = "transformers"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    image_size: int | None = Field(None, ge=28)
+    compile: bool = True
+    max_objects: int = Field(16, ge=1)
+    score_threshold: float = Field(0.5, ge=0, le=1)
+    part_refresh_frames: int = Field(30, ge=1)
+
+
 class VisionSettings(_Section):
-    engine: Literal["lite", "synthetic", "none"] = "lite"
+    engine: Literal["lite", "sam3", "synthetic", "none"] = "lite"
     pack: str = "embedded"
     device: Literal["cpu", "cuda"] = "cpu"
     identity_every: int = Field(15, ge=1)
@@ -58,6 +69,7 @@ class VisionSettings(_Section):
     max_tracks: int = Field(6, ge=1, le=63)
     threads: int = Field(2, ge=1)
     smoothing: float = Field(0.5, ge=0, le=1)
+    sam3: Sam3Settings = Sam3Settings()
     synthetic_delay_seconds: float = Field(0.0, ge=0)
     stall_seconds: float = Field(1.0, gt=0)
     hang_seconds: float = Field(8.0, gt=0)

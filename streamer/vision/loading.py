@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamer.errors import VisionUnavailable
+from streamer.vision.checkpoints import CheckpointStore
 from streamer.vision.engines.base import MaskEngine
 from streamer.vision.engines.synthetic import SyntheticEngine
 from streamer.vision.models import ModelStore, Progress
@@ -17,6 +18,7 @@ from streamer.vision.prompts import phrases
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
     from streamer.vision.engines.lite import LiteModels
+    from streamer.vision.engines.sam3.engine import Sam3Models
     from streamer.vision.faces import FaceReader
 
 
@@ -28,9 +30,12 @@ class Models:
     faces: FaceReader | None
     """None: the engine needs no models."""
     lite: LiteModels | None
+    sam3: Sam3Models | None = None
 
     def engine(self) -> MaskEngine:
         """A fresh engine for one stream."""
+        if self.sam3 is not None:
+            return self.sam3.engine()
         if self.lite is None:
             return SyntheticEngine(self.settings.synthetic_delay_seconds)
         from streamer.vision.engines.lite import LiteEngine
@@ -64,12 +69,12 @@ def build_models(vision: VisionSettings, data_folder: Path, on_progress: Progres
         raise VisionUnavailable("vision.engine is none: frames pass through; set it to lite to find people")
     if vision.engine == "synthetic":
         return Models(vision, None, None)
-    from streamer.vision.engines.lite import LiteModels
+    # Before the face pack is fetched: what cannot work is said at once.
+    sam3 = _load_sam3(vision, data_folder) if vision.engine == "sam3" else None
     from streamer.vision.faces import FaceReader
 
     store = ModelStore(data_folder)
     folder = store.ensure(vision.pack, on_progress)
-    weights = {name: store.weight(name) for name in LiteModels.FILES}
     reader = FaceReader(
         folder,
         store.model_id(vision.pack),
@@ -77,4 +82,41 @@ def build_models(vision: VisionSettings, data_folder: Path, on_progress: Progres
         threads=vision.threads,
         device=vision.device,
     )
+    if sam3 is not None:
+        return Models(vision, reader, None, sam3)
+    from streamer.vision.engines.lite import LiteModels
+
+    weights = {name: store.weight(name) for name in LiteModels.FILES}
     return Models(vision, reader, LiteModels.load(weights, vision.threads, vision.device))
+
+
+def _load_sam3(vision: VisionSettings, data_folder: Path) -> Sam3Models:
+    needs = "engine sam3 needs torch and transformers: pip install 'identity-aware-streamer[sam3]'"
+    try:
+        import torch
+        import transformers  # noqa: F401
+
+        from streamer.vision.engines.sam3.engine import Sam3Models
+        from streamer.vision.engines.sam3.loading import best_dtype, check_device, load_network
+        from streamer.vision.engines.sam3.options import Sam3Options
+    except ImportError as exc:
+        raise VisionUnavailable(f"{needs} ({exc})") from exc
+    chosen = vision.sam3
+    check_device(vision.device)
+    folder = CheckpointStore(data_folder).ensure(chosen.checkpoint, chosen.backend)
+    options = Sam3Options(
+        checkpoint=chosen.checkpoint,
+        backend=chosen.backend,
+        device=vision.device,
+        dtype=best_dtype(vision.device) if chosen.dtype == "auto" else chosen.dtype,
+        image_size=chosen.image_size,
+        # On the CPU it would take longer to compile than most streams last.
+        compile=chosen.compile and vision.device == "cuda",
+        max_objects=chosen.max_objects,
+        channels_last=vision.device == "cuda",
+        score_threshold=chosen.score_threshold,
+        part_refresh_frames=chosen.part_refresh_frames,
+    )
+    if vision.device == "cpu":
+        torch.set_num_threads(vision.threads)
+    return Sam3Models(load_network(folder, options))

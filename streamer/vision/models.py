@@ -179,7 +179,7 @@ class ModelStore:
         say = on_progress or log.info
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with _locked(self.root / f".{pack}.lock"):
+            with locked(self.root / f".{pack}.lock"):
                 if (folder / MANIFEST).exists() and set(self._check(folder).values()) == {"ok"}:
                     return folder
                 with tempfile.TemporaryDirectory(dir=self.root, prefix=".fetch-") as temporary:
@@ -302,7 +302,7 @@ def _size(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`, waiting for another process that does. It is freed by the system if a holder dies."""
     with path.open("w") as file:
         if sys.platform != "win32":

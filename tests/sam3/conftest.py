@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +36,15 @@ def options() -> Sam3Options:
     return Sam3Options(
         device="cpu", dtype="float32", compile=False, channels_last=False, score_threshold=0.0, part_refresh_frames=8
     )
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the layout of Hugging Face with the tiny SAM 3 in it."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny.sam3_model().save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

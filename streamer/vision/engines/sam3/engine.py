@@ -21,6 +21,7 @@ from streamer.vision.engines.sam3.carry import CarriedFace
 from streamer.vision.engines.sam3.features import Features
 from streamer.vision.engines.sam3.geometry import box_of, box_overlap, scaled, sigmoid
 from streamer.vision.engines.sam3.headroom import Headroom
+from streamer.vision.engines.sam3.meta import MetaNetwork
 from streamer.vision.engines.sam3.network import Network
 from streamer.vision.engines.sam3.parts import Parts
 from streamer.vision.engines.sam3.postprocess import clean
@@ -62,7 +63,7 @@ class Sam3Engine:
     State per stream: of each object at most 4 conditioning frames, 6 spatial memories and 15 pointers.
     """
 
-    def __init__(self, network: Network, headroom: Headroom) -> None:
+    def __init__(self, network: Network | MetaNetwork, headroom: Headroom) -> None:
         """`network` and `headroom` are one worker's, shared by its streams."""
         self.name: str = network.family
         self._network = network
@@ -266,6 +267,18 @@ class Sam3Engine:
             scene.seed(key, box=prompt.box)
         elif prompt.face is not None:
             scene.seed(key, box=box_around(prompt.face, scene.size))
+
+
+class Sam3Models:
+    """One loaded network and what it may use of the device; its streams share both."""
+
+    def __init__(self, network: Network | MetaNetwork) -> None:
+        self.network = network
+        self.headroom = Headroom(network)
+
+    def engine(self) -> Sam3Engine:
+        """A fresh engine for one stream."""
+        return Sam3Engine(self.network, self.headroom)
 
 
 def encode_together(engines: Sequence[Sam3Engine], pictures: Sequence[Picture]) -> None:

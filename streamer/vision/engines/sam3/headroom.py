@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 from streamer.errors import VisionUnavailable
-from streamer.vision.engines.sam3.loading import resized
+from streamer.vision.engines.sam3.meta import MetaNetwork
 from streamer.vision.engines.sam3.network import Network
 from streamer.vision.engines.sam3.options import IMAGE_SIZES
 
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 class Headroom:
     """Runs work on the device; where memory is short, frees, steps down and tells. One per loaded model."""
 
-    def __init__(self, network: Network, sizes: tuple[int, ...] = IMAGE_SIZES) -> None:
+    def __init__(self, network: Network | MetaNetwork, sizes: tuple[int, ...] = IMAGE_SIZES) -> None:
         """`sizes`: input sizes to step down through, pixels."""
         self._network = network
         self._sizes = sorted(sizes, reverse=True)
@@ -50,9 +50,9 @@ class Headroom:
 
     def _step_down(self, reason: str) -> None:
         smaller = [size for size in self._sizes if size < self._network.image_size]
-        if smaller and self._network.family == "sam3":
+        if smaller and self._network.resizable:
             before = self._network.image_size
-            self._network.install(resized(self._network.model, smaller[0]))
+            self._network.resize(smaller[0])
             self.generation += 1
             said = f"input size {before} -> {smaller[0]}"
         elif self.object_limit > 1:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from streamer.errors import PromptUnsupported
 from streamer.vision.engines.sam3.features import Features
+from streamer.vision.engines.sam3.loading import resized
 from streamer.vision.engines.sam3.options import Sam3Options
 from streamer.vision.engines.sam3.postprocess import keep_distinct
 from streamer.vision.engines.sam3.tracker import Tracker
@@ -21,6 +22,8 @@ Family = Literal["sam3", "sam2", "edgetam"]
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 TEXT_TOKENS = 32
 """Longest concept, with its start and end; the text encoder has positions for no more."""
+IGNORED = -10
+"""Label of a box prompt that is padding."""
 MAX_CONCEPTS = 64
 """Text embeddings kept; the oldest goes."""
 
@@ -62,6 +65,19 @@ class Network:
         self.image_size = int(self.tracker_model.image_size)
         self.mean, self.deviation = _normalisation(self.family, self.device)
 
+    def resize(self, image_size: int) -> None:
+        """Go on at another input size, with the same weights.
+
+        Raises:
+            ConfigError: the size does not fit this checkpoint.
+        """
+        self.install(resized(self.model, image_size))
+
+    @property
+    def resizable(self) -> bool:
+        """Whether the same weights work at other input sizes."""
+        return self.family == "sam3"
+
     @property
     def tracker_model(self) -> Any:
         return self.model.tracker_model if self.family == "sam3" else self.model
@@ -71,16 +87,9 @@ class Network:
         return Tracker(self.tracker_model, dtype=self.dtype, batch_objects=self.options.batch_objects, frame=frame)
 
     def pixels(self, bgr: np.ndarray) -> torch.Tensor:
-        """(1, 3, S, S) normalised RGB of an (H, W, 3) uint8 BGR picture; the aspect is not kept, as in training."""
-        raw = torch.from_numpy(np.ascontiguousarray(bgr))
-        if self.device.type == "cuda":
-            # Pageable memory would make the copy wait for everything that the GPU still has to do.
-            raw = raw.pin_memory().to(self.device, non_blocking=True)
-        planes = raw.permute(2, 0, 1).flip(0)[None].float()
-        size = (self.image_size, self.image_size)
-        resized = F.interpolate(planes, size=size, mode="bilinear", align_corners=False, antialias=True)
-        pixels = ((resized / 255 - self.mean) / self.deviation).to(self.dtype)
-        return pixels.contiguous(memory_format=self.memory_format)
+        """(1, 3, S, S) of an (H, W, 3) uint8 BGR picture, in the model's dtype."""
+        pixels = pixels_of(bgr, self.image_size, self.device, self.mean, self.deviation)
+        return pixels.to(self.dtype).contiguous(memory_format=self.memory_format)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -123,6 +132,10 @@ class Network:
             vision_embeds=_repeated(features.detector, count),
             text_embeds=BaseModelOutputWithPooling(pooler_output=torch.cat([text for text, _ in texts])),
             attention_mask=torch.cat([mask for _, mask in texts]),
+            # The detector was trained with one geometry token, boxes or not; transformers leaves it out unless there
+            # is a box. A box that counts for nothing brings it back: without it scores and masks are not Meta's.
+            input_boxes=torch.zeros(count, 1, 4, dtype=self.dtype, device=self.device),
+            input_boxes_labels=torch.full((count, 1), IGNORED, device=self.device),
         )
         scores = (out.pred_logits.float().sigmoid() * out.presence_logits.float().sigmoid()).cpu().numpy()
         most_overlap = float(self.model.config.det_nms_thresh)
@@ -162,6 +175,20 @@ class Network:
             text = self.model.detector_model.get_text_features(**tokens, return_dict=True).pooler_output
             self._text[concept] = (text, tokens.attention_mask)
         return self._text[concept]
+
+
+def pixels_of(
+    bgr: np.ndarray, size: int, device: torch.device, mean: torch.Tensor, deviation: torch.Tensor
+) -> torch.Tensor:
+    """(1, 3, size, size) float32 normalised RGB of an (H, W, 3) uint8 BGR picture; the aspect is not kept, as in
+    training."""
+    raw = torch.from_numpy(np.ascontiguousarray(bgr))
+    if device.type == "cuda":
+        # Pageable memory would make the copy wait for everything that the GPU still has to do.
+        raw = raw.pin_memory().to(device, non_blocking=True)
+    planes = raw.permute(2, 0, 1).flip(0)[None].float()
+    resized = F.interpolate(planes, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    return (resized / 255 - mean) / deviation
 
 
 def _family(model: Any) -> Family:

@@ -20,9 +20,10 @@ from streamer.vision.engines.base import Picture
 from streamer.vision.engines.sam3.features import Features
 from streamer.vision.engines.sam3.geometry import scaled
 from streamer.vision.engines.sam3.headroom import Headroom, OutOfHeadroom
+from streamer.vision.engines.sam3.meta import MetaNetwork, MetaTracker
 from streamer.vision.engines.sam3.network import Found, Network
 from streamer.vision.engines.sam3.postprocess import clean
-from streamer.vision.engines.sam3.tracker import Tracked
+from streamer.vision.engines.sam3.tracker import Tracked, Tracker
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +55,11 @@ class Seen:
 class Scene:
     """Under `torch.inference_mode`, from one thread: `show`, then the rest for that picture."""
 
-    def __init__(self, network: Network, headroom: Headroom) -> None:
+    def __init__(self, network: Network | MetaNetwork, headroom: Headroom) -> None:
         self.network = network
         self._headroom = headroom
         self._generation = headroom.generation
-        self._tracker = network.tracker()
+        self._tracker: Tracker | MetaTracker = network.tracker()
         self._picture: Picture | None = None
         self._features: Features | None = None
         self._found: dict[str, Found] = {}
@@ -86,14 +87,14 @@ class Scene:
     @property
     def full(self) -> bool:
         """No further object can be followed."""
-        return len(self._tracker.memory) >= self._headroom.object_limit
+        return len(self._tracker.objects()) >= self._headroom.object_limit
 
     def keys(self) -> list[Key]:
         """Every object that is followed, whether it is there or not."""
-        return [key for key in self._tracker.memory if isinstance(key, tuple)]
+        return [key for key in self._tracker.objects() if isinstance(key, tuple)]
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._tracker.memory
+        return key in self._tracker.objects()
 
     def show(self, picture: Picture, features: Features | None = None) -> None:
         """Make `picture` the current one; `features`: of it, where they are known already."""
@@ -180,7 +181,7 @@ class Scene:
 
     def tensors(self) -> list[torch.Tensor]:
         """Every tensor that is kept from picture to picture, for counting."""
-        return self._tracker.memory.tensors()
+        return self._tracker.tensors()
 
     def _note(self, tracked: Tracked) -> None:
         """Take the tracker's answer to the CPU, once for all objects in it."""

@@ -110,6 +110,14 @@ class Tracker:
         """Keep the current frame of an object as a conditioning frame."""
         return self.memory.promote(key, self.frame)
 
+    def objects(self) -> list[Hashable]:
+        """Every object that is followed, whether it is there or not."""
+        return list(self.memory)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Every tensor held, for counting."""
+        return self.memory.tensors()
+
     def forget(self, key: Hashable) -> None:
         """Drop an object; unknown keys are ignored."""
         self.memory.forget(key)
