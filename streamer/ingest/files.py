@@ -143,7 +143,7 @@ def count_pictures(path: Path) -> int:
     Raises:
         SourceUnusable: it is missing, unreadable or no video.
     """
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         return sum(packet.size > 0 for packet in reading.packets(container, stream))
 
 
