@@ -53,7 +53,8 @@ def draw(
 
     Args:
         frame: the picture; never written to.
-        result: what vision says about this picture; None, or a result for another size: vision does not say.
+        result: what vision says about this picture; None, or a result for another size: vision does not say, nor does
+            it where two shots mix.
         style: see the module.
         target: who and what is shown.
         notice: one line for the viewer ("vision restarting").
@@ -64,6 +65,8 @@ def draw(
     if result is not None and (result.width, result.height) != (frame.width, frame.height):
         result = None
     private = style in ("hide", "only")
+    if private and result is not None and result.between_shots:
+        result = None
     if not notice and (style == "none" or (result is None and not private)):
         return frame.i420
     i420 = frame.i420.copy()

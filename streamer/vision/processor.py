@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from streamer.frames import Frame
+from streamer.frames import Frame, planes
 from streamer.tracks import FrameResult, Target, Track
+from streamer.vision.appearance import Appearance
 from streamer.vision.cuts import CutDetector
 from streamer.vision.engines.base import MaskEngine, Picture, Region
 from streamer.vision.engines.synthetic import ellipse_box
 from streamer.vision.journal import Journal
 from streamer.vision.known import Known
 from streamer.vision.labels import LabelPainter, mask_box
+from streamer.vision.matching import Budget, shows, unmatched
 from streamer.vision.naming import Namer, Naming
 from streamer.vision.prompts import phrases, union
 from streamer.vision.schedule import HOPELESS, LookSchedule
 from streamer.vision.smoothing import Smoother
 from streamer.vision.story import TrackStory, nobody_knows
-from streamer.vision.tracking import People, Person, clip_box, overlap, person_box
+from streamer.vision.tracking import People, Person, clip_box, person_box
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
@@ -68,6 +70,7 @@ class FrameProcessor:
         self._namer = namer or Namer(Known.nobody(self._model_id), still=still, margin=settings.naming_margin)
         self._journal = Journal(self._model_id)
         self._cuts = CutDetector()
+        self._appearance = Appearance()
         self._smoother = Smoother(0.0 if still else settings.smoothing)
         self._painter = LabelPainter()
         self._schedule = LookSchedule(settings.identity_every)
@@ -126,7 +129,7 @@ class FrameProcessor:
         identified, identity_seconds = False, 0.0
         if self._faces is None:
             self._follow_synthetic(frame)
-        elif not self._cuts.dissolving and self._schedule.due(self._people, self._namer, frame.pts_seconds):
+        elif not self._cuts.dissolving and self._due_look(frame):
             identified = True
             before = time.perf_counter()
             new = self._look(self._faces, bgr, frame)
@@ -148,6 +151,7 @@ class FrameProcessor:
             identified=identified,
             tracks=tracks,
             label_map=label_map,
+            between_shots=self._cuts.dissolving,
             stage_seconds={"identity": identity_seconds, "propagate": total - identity_seconds},
         )
 
@@ -158,6 +162,14 @@ class FrameProcessor:
             return True
         said = self._names.get(person.id)
         return said is not None and said.name == self._target.member
+
+    def _due_look(self, frame: Frame) -> bool:
+        """Whether to look for faces on this frame: at once in a new shot, soon where anything is doubtful."""
+        luma = planes(frame.i420)[0]
+        for person in self._people:
+            if person.fresh and person.face_known and self._appearance.changed(person.id, luma, person.face_xyxy):
+                self._schedule.doubt()
+        return self._schedule.due(self._people, self._namer, frame.pts_seconds)
 
     def _due(self) -> list[Person]:
         """Tracks to propagate on this frame: the target's always, of the others one in turn."""
@@ -222,13 +234,19 @@ class FrameProcessor:
             self._propagate([person], frame)
 
     def _prune(self, frame: Frame) -> None:
-        for person in self._people.doubles() + self._people.expired(frame.pts_seconds):
+        for gone, kept in self._people.doubles():
+            if self._namer.looks(gone.id):
+                # One of two people has passed before the other: who is left in sight, their face must say.
+                self._namer.doubt(kept.id)
+            self._drop(gone)
+        for person in self._people.expired(frame.pts_seconds):
             self._drop(person)
 
     def _drop(self, person: Person) -> None:
         self._people.remove(person)
         self._namer.forget(person.id)
         self._engine.remove(person.id)
+        self._appearance.forget(person.id)
         self._smoother.forget(person.id)
         self._smoother.forget((person.id, "part"))
         self._names.pop(person.id, None)
@@ -237,6 +255,7 @@ class FrameProcessor:
         self._people.clear()
         self._namer.reset()
         self._engine.reset()
+        self._appearance.reset()
         self._smoother.reset()
         self._names.clear()
         self._schedule.new_shot()
@@ -253,7 +272,7 @@ class FrameProcessor:
         for person in self._people:
             if person.id not in seen:
                 person.face_missed += 1
-        budget = _Budget(len(faces) if self._still else COMPARED_A_LOOK)
+        budget = Budget(len(faces) if self._still else COMPARED_A_LOOK)
         need: list[Person] = []
         # The faces of the target and of undecided tracks come first.
         for position in sorted(matched, key=lambda position: self._urgency(matched[position])):
@@ -265,16 +284,16 @@ class FrameProcessor:
                     continue
                 self._compare(person, bgr, face, probe, frame)
             self._found(person, face, frame)
-            if not _shows(person, face):
+            if not shows(person, face.box_xyxy):
                 need.append(person)
         alive = {person.id for person in self._people}
-        unmatched = [face for position, face in enumerate(faces) if _gone(matched.get(position), alive)]
-        need += self._start(reader, bgr, frame, unmatched, budget)
+        new_faces = [face for position, face in enumerate(faces) if unmatched(matched.get(position), alive)]
+        need += self._start(reader, bgr, frame, new_faces, budget)
         self._schedule.found(len(self._people) > 0)
         return need
 
     def _start(
-        self, reader: FaceReader, bgr: np.ndarray, frame: Frame, faces: list[Face], budget: _Budget
+        self, reader: FaceReader, bgr: np.ndarray, frame: Frame, faces: list[Face], budget: Budget
     ) -> list[Person]:
         """New tracks for `faces` (largest first), making room for a face that resembles the target."""
         new = []
@@ -374,26 +393,3 @@ class FrameProcessor:
             label=person.label,
             object_prompt=self._target.object if person.part is not None else None,
         )
-
-
-class _Budget:
-    """So many more of something on this frame."""
-
-    def __init__(self, left: int) -> None:
-        self._left = left
-
-    def take(self) -> bool:
-        self._left -= 1
-        return self._left >= 0
-
-
-def _gone(person: Person | None, alive: set[int]) -> bool:
-    return person is None or person.id not in alive
-
-
-def _shows(person: Person, face: Face) -> bool:
-    """Whether the track's region is of this frame and of the person with this face."""
-    region = person.region
-    if region is None or not person.fresh:
-        return False
-    return region.face_xyxy is None or overlap(region.face_xyxy, face.box_xyxy) > 0.3

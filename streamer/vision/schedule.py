@@ -29,6 +29,7 @@ class LookSchedule:
         self._looked_step: int | None = None
         self._looked_at = 0.0
         self._empty_looks = 0
+        self._doubtful = False
 
     def due(self, people: People, namer: Namer, pts_seconds: float) -> bool:
         """Whether to look for faces on this frame."""
@@ -40,7 +41,8 @@ class LookSchedule:
         if not len(people):
             return since >= EMPTY and self._empty_looks < EMPTY_LOOKS
         return since >= SOON and (
-            people.crowded()
+            self._doubtful
+            or people.crowded()
             or any(
                 namer.undecided(person.id) or 0 < person.failures < HOPELESS
                 for person in people
@@ -57,6 +59,11 @@ class LookSchedule:
     def looked(self, pts_seconds: float) -> None:
         """A look begins on this frame."""
         self._looked_step, self._looked_at = self._step, pts_seconds
+        self._doubtful = False
+
+    def doubt(self) -> None:
+        """Something came between: look soon."""
+        self._doubtful = True
 
     def found(self, anybody: bool) -> None:
         """How the look ended."""

@@ -132,14 +132,15 @@ class People:
             and person.face_missed > 0
         ]
 
-    def doubles(self) -> list[Person]:
-        """Of each two tracks on one place, the one whose face was seen longer ago."""
+    def doubles(self) -> list[tuple[Person, Person]]:
+        """Of each two tracks on one place, the one whose face was seen longer ago, and the other one."""
         found = []
         people = [person for person in self._people.values() if person.face_known]
         for index, a in enumerate(people):
             for b in people[index + 1 :]:
                 if overlap(a.face_xyxy, b.face_xyxy) > SAME_PLACE:
-                    found.append(min(a, b, key=lambda person: (person.face_at, -person.born_at)))
+                    older, newer = sorted((a, b), key=lambda person: (person.face_at, -person.born_at))
+                    found.append((older, newer))
         return found
 
     def crowded(self) -> bool:

@@ -264,7 +264,8 @@ def test_without_a_result_the_private_styles_show_nothing(style: Style) -> None:
     frame = picture()
     everything = np.ones((360, 640), bool)
     other_size = result("Wonyoung", width=320, height=180)
-    for seen in (None, other_size):
+    mixed = replace(result("Wonyoung"), tracks=(), label_map=None, between_shots=True)
+    for seen in (None, other_size, mixed):
         luma, u, _ = planes(draw(frame, seen, style, Target("Wonyoung")))
         assert detail(luma, everything) < 0.03 * detail(planes(frame.i420)[0], everything)
         assert detail(u, everything[::2, ::2]) < 0.2 * detail(planes(frame.i420)[1], everything[::2, ::2])

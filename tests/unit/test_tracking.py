@@ -1,0 +1,125 @@
+"""Tracks, when to look again, and the hint that somebody came between; on boxes and pictures made here."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from streamer.tracks import Box
+from streamer.vision.appearance import BACK, Appearance
+from streamer.vision.known import Known
+from streamer.vision.naming import Namer
+from streamer.vision.quality import FaceQuality
+from streamer.vision.schedule import LOOK_SECONDS, SOON, LookSchedule
+from streamer.vision.tracking import People
+
+CLEAR = FaceQuality(size=120, sharpness=300, yaw=0.0, pitch=0.0)
+EVERY = 15
+
+
+def box(x: float, y: float = 100.0, size: float = 40.0) -> Box:
+    return x, y, x + 0.8 * size, y + size
+
+
+def test_of_two_tracks_on_one_place_the_one_seen_later_stays() -> None:
+    people = People(6)
+    first, second = people.add(box(100), 0.0), people.add(box(300), 0.0)
+    assert people.doubles() == []
+    second.face_xyxy, second.face_at = box(104), 0.5
+    assert people.doubles() == [(first, second)]
+    first.face_at = 0.7
+    assert people.doubles() == [(second, first)]
+
+
+def test_faces_go_to_tracks_one_to_one_nearest_first() -> None:
+    class Seen:
+        def __init__(self, box_xyxy: Box) -> None:
+            self.box_xyxy = box_xyxy
+
+    people = People(6)
+    left, right = people.add(box(100), 0.0), people.add(box(125), 0.0)
+    matched = people.match([Seen(box(120)), Seen(box(96)), Seen(box(110)), Seen(box(400))])
+    assert {position: person.id for position, person in matched.items()} == {0: right.id, 1: left.id}
+
+
+@pytest.fixture
+def namer() -> Namer:
+    return Namer(Known("mobilefacenet_192-test", ("ann",), np.zeros(1, np.int64), np.eye(1, 32, dtype=np.float32)))
+
+
+def looks(schedule: LookSchedule, people: People, namer: Namer, frames: int, doubt_at: int | None = None) -> list[int]:
+    """Frames on which faces are looked for, at 30 frames a second; every look finds ann."""
+    found = []
+    for index in range(frames):
+        if index == doubt_at:
+            schedule.doubt()
+        if schedule.due(people, namer, index / 30):
+            found.append(index)
+            schedule.looked(index / 30)
+            if not len(people):
+                people.add(box(100), index / 30)
+            namer.observe(1, np.eye(1, 32, dtype=np.float32)[0], CLEAR, index / 30)
+            namer.decide([1], index / 30)
+            schedule.found(True)
+        schedule.end_frame()
+    return found
+
+
+def test_faces_are_looked_for_at_once_and_then_now_and_then(namer: Namer) -> None:
+    assert looks(LookSchedule(EVERY), People(6), namer, 61) == [0, 15, 30, 45, 60]
+
+
+def test_on_doubt_they_are_looked_for_at_once_but_not_on_every_frame(namer: Namer) -> None:
+    assert looks(LookSchedule(EVERY), People(6), namer, 40, doubt_at=22) == [0, 15, 22, 37]
+    namer.reset()
+    assert looks(LookSchedule(EVERY), People(6), namer, 40, doubt_at=16)[:3] == [0, 15, 15 + SOON]
+
+
+def test_after_a_cut_they_are_looked_for_at_once(namer: Namer) -> None:
+    schedule, people = LookSchedule(EVERY), People(6)
+    looks(schedule, people, namer, 3)
+    schedule.new_shot()
+    assert schedule.due(people, namer, 0.1)
+
+
+def test_looks_keep_to_the_clock_at_low_frame_rates(namer: Namer) -> None:
+    schedule, people = LookSchedule(EVERY), People(6)
+    looks(schedule, people, namer, 1)
+    assert schedule.due(people, namer, LOOK_SECONDS)
+
+
+def texture(seed: int) -> np.ndarray:
+    """(48, 48) uint8: light and shade of a face's scale."""
+    cells = np.random.default_rng(seed).uniform(0, 255, (6, 6)).astype(np.float32)
+    return np.clip(cv2.resize(cells, (48, 48), interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+
+
+def changes(patches: list[np.ndarray], gain: float = 1.0) -> list[int]:
+    """Frames on which the face at one place has become another picture."""
+    appearance, found = Appearance(), []
+    for index, patch in enumerate(patches):
+        picture = np.full((90, 160), 90, np.uint8)
+        picture[20:68, 40:88] = np.clip(patch * gain**index, 0, 255)
+        if appearance.changed(1, picture, (40.0, 20.0, 88.0, 68.0)):
+            found.append(index)
+    return found
+
+
+def test_somebody_who_comes_between_is_noticed_within_a_few_frames_and_once() -> None:
+    face, other = texture(1), texture(2)
+    (at,) = changes([face] * 20 + [other] * 20)
+    assert 20 <= at <= 20 + BACK
+
+
+def test_light_and_a_little_motion_change_nothing() -> None:
+    face = texture(3)
+    assert changes([face] * 30, gain=0.97) == []
+    assert changes([np.roll(face, (index % 3, index % 4), (0, 1)) for index in range(30)]) == []
+
+
+def test_faces_at_the_edge_or_too_small_are_left_aside() -> None:
+    appearance, picture = Appearance(), np.zeros((90, 160), np.uint8)
+    for face in ((-5.0, 10.0, 30.0, 50.0), (10.0, 10.0, 18.0, 20.0), (150.0, 10.0, 170.0, 40.0)):
+        for _ in range(2 * BACK):
+            assert not appearance.changed(1, picture, face)
