@@ -63,7 +63,7 @@ class Shot:
         matrix = np.array(
             [[scale, 0, WIDTH / 2 - scale * shrunk * x * columns], [0, scale, HEIGHT / 2 - scale * shrunk * y * rows]]
         )
-        seen = cv2.warpAffine(photo, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT_101)
+        seen = cv2.warpAffine(photo, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
         # Sensors are never still.
         noise = np.random.default_rng(1000 + number).normal(0, 2, seen.shape[:2]).astype(np.float32)
         seen = np.clip(seen + noise[..., None], 0, 255).astype(np.uint8)

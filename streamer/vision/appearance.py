@@ -16,7 +16,8 @@ from streamer.tracks import Box
 SIDE = 12
 """Pixels a side of the patch that a face is shrunk to."""
 BACK = 4
-"""Frames between the two patches that are compared: heads that turn take longer, people who pass do not."""
+"""Frames over which patches are compared: heads that turn take longer, people who pass do not. The frame before is
+compared as well: a cut between two people before the same backdrop is seen at once."""
 ALIKE = 0.4
 """Correlation from which it is the same thing that is seen; a face that moves and is followed stays above 0.7."""
 
@@ -35,7 +36,7 @@ class Appearance:
             return False
         past = self._patches.setdefault(track, deque(maxlen=BACK + 1))
         past.append(patch)
-        if len(past) <= BACK or float((past[0] * patch).sum()) >= ALIKE:
+        if min(float((past[back] * patch).sum()) for back in (0, max(len(past) - 2, 0))) >= ALIKE:
             return False
         past.clear()
         past.append(patch)

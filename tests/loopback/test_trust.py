@@ -86,7 +86,7 @@ SIGHT = [
         110,
         (View(0.56, 0.34, 0.7),),
         # She turns away for a second, then a pillar of cloth passes.
-        (face_hidden(0.58, 0.28, 0.33, 0.2, 0.47), passer(0.22, 0.6, 0.9)),
+        (face_hidden(0.5, 0.27, 0.4, 0.2, 0.47), passer(0.22, 0.6, 0.9)),
     )
 ]
 SMALL = [

@@ -108,8 +108,10 @@ def changes(patches: list[np.ndarray], gain: float = 1.0) -> list[int]:
 
 def test_somebody_who_comes_between_is_noticed_within_a_few_frames_and_once() -> None:
     face, other = texture(1), texture(2)
-    (at,) = changes([face] * 20 + [other] * 20)
-    assert 20 <= at <= 20 + BACK
+    assert changes([face] * 20 + [other] * 20) == [20]
+    slowly = [cv2.addWeighted(face, 1 - share, other, share, 0) for share in np.linspace(0, 1, 6)]
+    (at,) = changes([face] * 20 + slowly + [other] * 20)
+    assert 20 < at <= 20 + len(slowly)
 
 
 def test_light_and_a_little_motion_change_nothing() -> None:
