@@ -68,10 +68,10 @@ class FrameResult:
     tracks: tuple[Track, ...]
     label_map: np.ndarray | None
     """(H, W) uint8, see LABEL_*; None: no pixel is labelled."""
-    between_shots: bool = False
-    """Two shots mix in this picture: nobody in it is told apart, and there are no tracks."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
     """Time by stage on this frame: identity, propagate, …"""
+    between_shots: bool = False
+    """Two shots mix in this picture: nobody in it is told apart, and there are no tracks."""
 
     def mask(self, track: Track) -> np.ndarray:
         """(H, W) bool: the pixels of `track`."""
