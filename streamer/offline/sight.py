@@ -165,6 +165,12 @@ class Watcher:
         if cut:
             yield from self._between.end(self._waiting)
             self._waiting = []
+            # It sees too few frames to know by itself.
+            self._processor.reset()
+        if self._cuts.dissolving:
+            size, engine = (frame.width, frame.height), self._processor.engine_name
+            yield frame, FrameResult(frame.index, frame.pts_seconds, *size, engine, False, (), None, between_shots=True)
+            return
         yield from self._look(frame)
 
     def finish(self) -> Iterator[tuple[Frame, FrameResult]]:

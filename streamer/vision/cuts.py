@@ -36,8 +36,9 @@ class CutDetector:
         """The newest frame is a mix of two shots: whoever is seen in it may be of either."""
 
     def step(self, i420: np.ndarray) -> bool:
-        """Whether what was known of the frames before is void: a new shot begins, a dissolve goes on or has just ended.
+        """Whether what was known of the frames before is void: a new shot begins, or the old one dissolves.
 
+        A dissolve is told twice, where the new shot begins to prevail and where it is alone; `dissolving` in between.
         False for the very first frame. A flash is not a cut; the frame after a flash is, if it shows another shot.
         """
         now = thumbnail(i420)
@@ -46,7 +47,7 @@ class CutDetector:
         if cut:
             self._dissolves.reset()
         was, self.dissolving = self.dissolving, self._dissolves.step(now)
-        return cut or self.dissolving or was
+        return cut or self.dissolving != was
 
     def reset(self) -> None:
         """Forget every frame (the source changed)."""

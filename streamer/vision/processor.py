@@ -77,6 +77,11 @@ class FrameProcessor:
         self._turn = 0
         self._names: dict[int, Naming] = {}
 
+    @property
+    def engine_name(self) -> str:
+        """Of the mask engine, as results tell it."""
+        return self._engine.name
+
     def set_known(self, known: Known) -> None:
         """Name by this gallery from the next frame on; a removed member's name is gone at once."""
         self._namer.set_known(known)
@@ -147,7 +152,7 @@ class FrameProcessor:
             pts_seconds=frame.pts_seconds,
             width=frame.width,
             height=frame.height,
-            engine=self._engine.name,
+            engine=self.engine_name,
             identified=identified,
             tracks=tracks,
             label_map=label_map,
@@ -158,10 +163,10 @@ class FrameProcessor:
     # Decisions ------------------------------------------------------------------------------------------------------
 
     def _is_target(self, person: Person) -> bool:
-        if self._target.member is None:
-            return True
-        said = self._names.get(person.id)
-        return said is not None and said.name == self._target.member
+        return self._target.member is None or self._name(person) == self._target.member
+
+    def _name(self, person: Person) -> str | None:
+        return self._names.get(person.id, Naming(None, None)).name
 
     def _due_look(self, frame: Frame) -> bool:
         """Whether to look for faces on this frame: at once in a new shot, soon where anything is doubtful."""
@@ -303,9 +308,7 @@ class FrameProcessor:
                 wanted = self._target.member
                 if probe is None or wanted is None or not self._namer.resembles(probe[0], wanted):
                     continue
-                spare = [
-                    person for person in self._people if self._names.get(person.id, Naming(None, None)).name is None
-                ]
+                spare = [person for person in self._people if self._name(person) is None]
                 if not spare:
                     continue
                 self._drop(min(spare, key=lambda person: person.face_xyxy[3] - person.face_xyxy[1]))
@@ -333,8 +336,7 @@ class FrameProcessor:
         self._journal.looked(person.id, bgr, face, embedding, quality, similarity, frame.pts_seconds)
 
     def _urgency(self, person: Person) -> tuple[bool, bool, int]:
-        named = person.id in self._names and self._names[person.id].name is not None
-        return not self._is_target(person), named, self._namer.looks(person.id)
+        return not self._is_target(person), self._name(person) is not None, self._namer.looks(person.id)
 
     def _decide(self, frame: Frame) -> None:
         if self._faces is None:
