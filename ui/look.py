@@ -46,12 +46,7 @@ _CSS = """
 .sr-similarity .ticks span:nth-child(3) { top: 80.7%; }
 .sr-similarity .feet { grid-area: feet; display: flex; justify-content: space-between; opacity: .65; }
 .sr-similarity .plot { grid-area: plot; min-width: 0; }
-.sr-similarity svg { display: block; width: 100%; height: 100%; }
-.sr-similarity .grid { stroke: currentColor; stroke-opacity: .16; vector-effect: non-scaling-stroke; }
-.sr-similarity .mark { stroke: currentColor; stroke-opacity: .4; stroke-dasharray: 3 4;
-  vector-effect: non-scaling-stroke; }
-.sr-similarity polyline, .sr-similarity .dot { vector-effect: non-scaling-stroke; }
-.sr-similarity .dot { stroke-linecap: round; }
+.sr-similarity img { display: block; width: 100%; height: 100%; }
 .sr-bar { display: inline-block; vertical-align: middle; width: 2.5rem; height: .375rem; margin-right: .5rem;
   border-radius: 1rem; overflow: hidden; background: color-mix(in srgb, currentColor 14%, transparent); }
 .sr-bar i { display: block; height: 100%; background: #2fbf71; }

@@ -16,6 +16,8 @@ Json = dict[str, Any]
 
 SAID_SECONDS = 12.0
 """How long the answer to a person's word stays."""
+BUTTON_WIDTH = 160
+"""Pixels; the same for all, so that the lines stand in columns."""
 _ASKED, _SAID = "asked", "said"
 
 
@@ -23,31 +25,41 @@ def rows(api: Service, info: Json, members: Sequence[Json]) -> None:
     """A line for each person in the picture, with what can be said about them. Called inside a fragment."""
     stream_id = str(info["id"])
     tracks = sorted(info.get("tracks") or [], key=lambda track: (track.get("name") is None, track.get("id", 0)))
+    # First, and in a box that is always there: people come and go, and what is being chosen in the panel stays put.
+    with st.container(key="why-place"):
+        asked = st.session_state.get(_ASKED)
+        if asked is not None and asked[0] == stream_id:
+            _panel(api, stream_id, asked[1], members)
     st.html("<div class='sr-title'>People now</div>")
-    if not tracks:
-        st.html("<div class='sr-empty'>Nobody is in the picture.</div>")
-    for track in tracks:
-        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"person-{track['id']}"):
-            st.html(readouts.person_line(track, _shown_name(track.get("name"), members)), width="stretch")
-            _buttons(api, stream_id, track)
-    asked = st.session_state.get(_ASKED)
-    if asked is not None and asked[0] == stream_id:
-        _panel(api, stream_id, asked[1], members)
+    with st.container(key="people", gap="xsmall"):
+        if not tracks:
+            st.html("<div class='sr-empty'>Nobody is in the picture.</div>")
+        for track in tracks:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"person-{track['id']}"):
+                shown = shown_name(track.get("name"), members)
+                st.html(readouts.person_line(track, shown), width="stretch")
+                _buttons(api, stream_id, track, shown)
 
 
-def _buttons(api: Service, stream_id: str, track: Json) -> None:
+def _buttons(api: Service, stream_id: str, track: Json, shown: str | None) -> None:
     number, name = int(track["id"]), track.get("name")
     if name:
         st.button(
-            f"Not {plain(str(name))}",
+            f"Not {plain(str(shown))}",
             key=f"not-{number}",
             icon=":material/thumb_down:",
+            width=BUTTON_WIDTH,
             on_click=_not,
             args=(api, stream_id, number, name),
         )
     else:
         st.button(
-            "This is…", key=f"this-{number}", icon=":material/person_add:", on_click=_ask, args=(stream_id, number)
+            "This is…",
+            key=f"this-{number}",
+            icon=":material/person_add:",
+            width=BUTTON_WIDTH,
+            on_click=_ask,
+            args=(stream_id, number),
         )
     st.button("Why?", key=f"why-{number}", icon=":material/help:", on_click=_ask, args=(stream_id, number))
 
@@ -62,7 +74,8 @@ def _panel(api: Service, stream_id: str, number: int, members: Sequence[Json]) -
             st.button("Close", key="why-close", icon=":material/close:", on_click=_close)
             return
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Why this name? {plain(story.who(told.get('name'), number))}**", width="stretch")
+            heading = story.who(shown_name(told.get("name"), members), number)
+            st.markdown(f"**Why this name? {plain(heading)}**", width="stretch")
             st.button("Close", key="why-close", icon=":material/close:", on_click=_close)
         left, right = st.columns([1, 1], gap="medium")
         with left:
@@ -84,7 +97,7 @@ def _word(api: Service, stream_id: str, told: Json, members: Sequence[Json]) -> 
             index=None,
             key=f"who-{number}",
             format_func=lambda one: label(one, members),
-            placeholder="Choose, or type a new name",
+            placeholder="Choose or type",
             accept_new_options=True,
             width="stretch",
         )
@@ -99,7 +112,7 @@ def _word(api: Service, stream_id: str, told: Json, members: Sequence[Json]) -> 
         )
         if name:
             st.button(
-                f"Not {plain(str(name))}",
+                f"Not {plain(str(shown_name(name, members)))}",
                 key=f"panel-not-{number}",
                 icon=":material/thumb_down:",
                 on_click=_not,
@@ -114,11 +127,12 @@ def _word(api: Service, stream_id: str, told: Json, members: Sequence[Json]) -> 
 def label(name: str, members: Sequence[Json]) -> str:
     """How the pickers call a member: the group, then the name as shown."""
     group = next((member.get("group") for member in members if member["name"] == name), None)
-    shown = _shown_name(name, members) or name
+    shown = shown_name(name, members) or name
     return f"{group} · {shown}" if group else shown
 
 
-def _shown_name(name: str | None, members: Sequence[Json]) -> str | None:
+def shown_name(name: str | None, members: Sequence[Json]) -> str | None:
+    """The display name of a member."""
     return next((str(member.get("display_name") or name) for member in members if member["name"] == name), name)
 
 

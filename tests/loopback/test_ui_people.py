@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -101,10 +103,13 @@ def test_a_track_that_is_gone_for_long_says_so(group: standin.StandIn) -> None:
 
 
 def test_the_story_draws_and_escapes() -> None:
-    chart = story_html.similarity_chart(STORY)
+    html = story_html.similarity_chart(STORY)
+    (picture,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
+    chart = base64.b64decode(picture).decode()
+    ElementTree.fromstring(chart)
     assert chart.count("<polyline") == 3
-    assert chart.index("background:#2fbf71'></span>rei") > 0
-    assert "&lt;b&gt;" in chart
+    assert "background:#2fbf71'></span>rei" in html
+    assert "&lt;b&gt;" in html
     assert chart.count("class='mark'") == 1
     assert story_html.clock(61.5) == "1:01.5"
     assert "ahead of &lt;liz&gt;" in story_html.decisions(STORY)
