@@ -26,7 +26,7 @@ def test_a_name_is_explained_rejected_and_given_back(page: Page, dashboard: Dash
     panel.get_by_text("ahead of").first.wait_for()
     until(lambda: _drawn(panel.locator(".sr-crops img").first), "a face to be drawn")
     until(lambda: _drawn(panel.locator(".sr-similarity img")), "the chart to be drawn")
-    page.screenshot(path=screenshots / "why.png", full_page=True)
+    panel.screenshot(path=screenshots / "why.png")
 
     # The list stays open although the page shows news every second.
     panel.get_by_role("combobox", name="This is").click()
@@ -82,7 +82,7 @@ def test_groups_are_chosen_and_exported(page: Page, dashboard: Dashboard, screen
     page.get_by_text(packed.name).wait_for()
     page.get_by_role("button", name="Import", exact=True).click()
     page.get_by_text("ben, clara, emma: 3 photos kept.").wait_for()
-    page.screenshot(path=screenshots / "groups.png", full_page=True)
+    page.screenshot(path=screenshots / "groups.png")
     assert _member(dashboard, "clara")["group"] == "Card party"
     for name in ("ben", "clara", "emma"):
         dashboard.api.patch(f"/api/members/{name}", json={"group": None})
