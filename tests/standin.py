@@ -31,6 +31,10 @@ class StandIn:
 
     streams: dict[str, Json] = field(default_factory=dict)
     members: dict[str, list[Json]] = field(default_factory=dict)
+    about: dict[str, Json] = field(default_factory=dict)
+    """What else is said of a member: group, display_name, notices, rejected."""
+    stories: dict[int, Json] = field(default_factory=dict)
+    """By track."""
     recordings: list[Json] = field(default_factory=list)
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
     """"METHOD /path" -> (status, detail) of the problem that answers it."""
@@ -131,6 +135,14 @@ def _stream_routes(app: FastAPI, state: StandIn) -> None:
     def remove(stream_id: str) -> None:
         del state.streams[stream_id]
 
+    @app.get("/api/streams/{stream_id}/tracks/{track}")
+    def story(track: int) -> Any:
+        return state.stories.get(track) or _problem(404, f"no track {track}")
+
+    @app.post("/api/streams/{stream_id}/label", status_code=201)
+    def label(body: Json) -> Json:
+        return {"member": body.get("member"), "kept": [{}], "refused": [], "rejected": [], "withdrawn": 0}
+
     @app.post("/api/streams/{stream_id}/recording", status_code=201)
     def record(stream_id: str) -> Json:
         state.streams[stream_id]["recording"] = {
@@ -150,7 +162,21 @@ def _stream_routes(app: FastAPI, state: StandIn) -> None:
 def _member_routes(app: FastAPI, state: StandIn) -> None:
     @app.get("/api/members")
     def members() -> list[Json]:
-        return [{"name": name, "photos": photos} for name, photos in state.members.items()]
+        return [{"name": name, "photos": photos} | state.about.get(name, {}) for name, photos in state.members.items()]
+
+    @app.patch("/api/members/{name}")
+    def change(name: str, about: Json) -> Json:
+        state.about[name] = state.about.get(name, {}) | about
+        return {"name": name} | state.about[name]
+
+    @app.delete("/api/members/{name}/{kind}/{entry}", status_code=204)
+    def remove_entry(name: str, kind: str, entry: str) -> None:
+        pass
+
+    @app.post("/api/archive")
+    def import_archive() -> Json:
+        refused = {"file": "b.jpg", "reason": "b.jpg: no face was found"}
+        return {"members": [{"name": "rei", "kept": [{"file": "a.jpg"}], "refused": [refused], "rejected": 0}]}
 
     @app.post("/api/members", status_code=201)
     async def add(name: Annotated[str, Form()], photos: list[UploadFile]) -> Any:
@@ -179,6 +205,7 @@ def _member_routes(app: FastAPI, state: StandIn) -> None:
         del state.members[name]
 
     @app.get("/api/members/{name}/photos/{number}/thumbnail.jpg")
+    @app.get("/api/members/{name}/rejected/{number}/crop.jpg")
     def thumbnail(name: str, number: int) -> Response:
         return Response(PIXEL, media_type="image/png")
 

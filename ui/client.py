@@ -17,6 +17,7 @@ DEFAULT_API = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(10.0, connect=2.0)
 """Seconds. Enrolment gets its own, longer one: the worker may have to load its models first."""
 ENROL_TIMEOUT = httpx.Timeout(120.0, connect=2.0)
+IMPORT_TIMEOUT = httpx.Timeout(1800.0, connect=2.0)
 
 
 class ServiceError(Exception):
@@ -101,18 +102,39 @@ class Service:
         """Ends the recording; the file is complete when this returns."""
         return self._object("DELETE", _stream(stream_id) + "/recording")
 
+    # Tracks
+
+    def story(self, stream_id: str, track: int) -> Json:
+        """Why a track is named as it is: {"track", "name", "faces", "looks", "decisions"}."""
+        return self._object("GET", f"{_stream(stream_id)}/tracks/{track}")
+
+    def this_is(self, stream_id: str, track: int, member: str, create: bool = False) -> Json:
+        """The track is that member: its best faces become photos. {"kept", "refused", "withdrawn"}."""
+        body = {"track": track, "member": member, "create": create}
+        return self._object("POST", _stream(stream_id) + "/label", json=body, timeout=ENROL_TIMEOUT)
+
+    def is_not(self, stream_id: str, track: int, member: str) -> Json:
+        """The track is not that member: its best faces weigh against the name. {"rejected", "withdrawn"}."""
+        body = {"track": track, "not": member}
+        return self._object("POST", _stream(stream_id) + "/label", json=body, timeout=ENROL_TIMEOUT)
+
     # Members
 
     def members(self) -> list[Json]:
         """Every member with the photos that stand for it."""
         return _items(self._call("GET", "/api/members"), "members")
 
-    def add_member(self, name: str, photos: Sequence[Photo], face: str | None = None) -> Json:
+    def add_member(self, name: str, photos: Sequence[Photo], face: str | None = None, group: str | None = None) -> Json:
         """Makes a member of photos: {"member", "kept", "refused"}. 409 where the name is taken, 422 if none is kept.
 
         `face` says which face of a photo with several: "1", "2", … from the left.
         """
-        return self._enrol("/api/members", photos, {"name": name} | _face(face))
+        fields = {"name": name} | ({"group": group} if group else {})
+        return self._enrol("/api/members", photos, fields | _face(face))
+
+    def change_member(self, name: str, **about: str | None) -> Json:
+        """Changes display_name, group or consent; None takes away."""
+        return self._object("PATCH", _member(name), json=about)
 
     def add_photos(self, name: str, photos: Sequence[Photo], face: str | None = None) -> Json:
         """Adds photos to a member; the same answer as `add_member`."""
@@ -121,6 +143,21 @@ class Service:
     def remove_member(self, name: str) -> None:
         """Deletes a member with its photos and embeddings."""
         self._call("DELETE", _member(name))
+
+    def remove(self, path: str) -> None:
+        """Deletes what the API names by its path: a photo or a rejected face of a member."""
+        self._call("DELETE", path)
+
+    def export_members(self, group: str | None = None) -> bytes:
+        """Everybody, or a group, as a zip archive."""
+        params = {"group": group} if group else {}
+        return self._send("GET", "/api/archive", params=params, timeout=ENROL_TIMEOUT).content
+
+    def import_members(self, archive: bytes, group: str | None = None) -> Json:
+        """Reads an archive in: {"members": [{"name", "kept", "refused", "rejected"}]}."""
+        params, headers = ({"group": group} if group else {}), {"Content-Type": "application/zip"}
+        request = {"content": archive, "params": params, "headers": headers, "timeout": IMPORT_TIMEOUT}
+        return self._object("POST", "/api/archive", **request)
 
     def picture(self, path: str) -> bytes:
         """An image that the API names by its path, a thumbnail say."""

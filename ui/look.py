@@ -25,9 +25,28 @@ _CSS = """
 .sr-people td { overflow-wrap: break-word; vertical-align: top; padding: .375rem .5rem .375rem 0;
   font-variant-numeric: tabular-nums; border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); }
 .sr-people tr > * { border-left: 0 !important; border-right: 0 !important; }
-.sr-people .refused td:nth-child(2) { color: #e5484d; }
+.sr-people .refused .result { color: #e5484d; }
 .sr-people .unknown { opacity: .6; }
 .sr-level { white-space: nowrap; }
+.sr-person { display: grid; grid-template-columns: minmax(6rem, 1fr) 6rem 5rem; gap: .75rem; align-items: center;
+  font-size: .875rem; font-variant-numeric: tabular-nums; }
+.sr-person b { overflow-wrap: anywhere; font-weight: 600; }
+.sr-person.unknown b { font-weight: 400; opacity: .6; }
+.sr-person .id { font-size: .75rem; opacity: .6; }
+.sr-crops { display: flex; flex-wrap: wrap; gap: .5rem; }
+.sr-crops figure { margin: 0; }
+.sr-crops img { display: block; height: 7rem; border-radius: .375rem; }
+.sr-crops figcaption { font-size: .75rem; opacity: .65; font-variant-numeric: tabular-nums; }
+.sr-key { width: .75rem; height: .375rem; border-radius: 2px; }
+.sr-similarity { display: grid; grid-template: "ticks plot" 8.5rem ". feet" auto / max-content 1fr; gap: .25rem .5rem;
+  font-size: .75rem; margin: .25rem 0 .75rem; }
+.sr-similarity .ticks { grid-area: ticks; position: relative; width: 1.25rem; opacity: .65; }
+.sr-similarity .ticks span { position: absolute; right: 0; transform: translateY(-50%); }
+.sr-similarity .ticks span:nth-child(1) { top: 4%; } .sr-similarity .ticks span:nth-child(2) { top: 42.3%; }
+.sr-similarity .ticks span:nth-child(3) { top: 80.7%; }
+.sr-similarity .feet { grid-area: feet; display: flex; justify-content: space-between; opacity: .65; }
+.sr-similarity .plot { grid-area: plot; min-width: 0; }
+.sr-similarity img { display: block; width: 100%; height: 100%; }
 .sr-bar { display: inline-block; vertical-align: middle; width: 2.5rem; height: .375rem; margin-right: .5rem;
   border-radius: 1rem; overflow: hidden; background: color-mix(in srgb, currentColor 14%, transparent); }
 .sr-bar i { display: block; height: 100%; background: #2fbf71; }

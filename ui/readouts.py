@@ -90,29 +90,19 @@ def _cell(name: str, value: str, unit: str, more: str) -> str:
     return f"<div><div class='name'>{escape(name)}</div><div class='value'>{escape(value)}{unit}</div>{more}</div>"
 
 
-def people_table(info: Json) -> str:
-    """Who is in the picture now, named people first."""
-    tracks = sorted(
-        info.get("tracks") or [], key=lambda t: (t.get("name") is None, t.get("state") == "lost", t.get("id", 0))
-    )
-    if not tracks:
-        return "<div class='sr-title'>People now</div><div class='sr-empty'>Nobody is in the picture.</div>"
-    rows = "".join(_person(track) for track in tracks)
-    head = "<tr><th>Name</th><th>Similarity</th><th>Track</th></tr>"
-    return f"<div class='sr-title'>People now</div><table class='sr-people'>{head}{rows}</table>"
-
-
-def _person(track: Json) -> str:
+def person_line(track: Json, shown: str | None) -> str:
+    """One person in the picture: the name, and how near the newest face came to it."""
     name, similarity = track.get("name"), track.get("similarity")
-    who = escape(str(name)) if name else "unknown"
+    who = escape(str(shown or name)) if name else "unknown"
     if track.get("state") == "lost":
         who += " (out of sight)"
-    level = "–"
+    level = ""
     if similarity is not None:
         share = min(100, max(0, round(float(similarity) * 100)))
         level = f"<span class='sr-bar'><i style='width:{share}%'></i></span>{float(similarity):.2f}"
-    css = "" if name else " class='unknown'"
-    return f"<tr{css}><td>{who}</td><td class='sr-level'>{level}</td><td>{escape(str(track.get('id', '')))}</td></tr>"
+    css = "sr-person" if name else "sr-person unknown"
+    cells = f"<b>{who}</b><span class='sr-level'>{level}</span><span class='id'>track {escape(str(track['id']))}</span>"
+    return f"<div class='{css}'>{cells}</div>"
 
 
 def stage_chart(info: Json) -> str:

@@ -69,7 +69,7 @@ class DecisionMade(BaseModel):
 
 
 class Story(BaseModel):
-    """Why a track is named as it is. Bounded: 5 faces, 120 looks, 30 decisions; of the 32 tracks seen last."""
+    """Why a track is named as it is. Bounded: 5 faces, 120 looks, 30 decisions; of the 128 tracks seen last."""
 
     track: int
     name: str | None

@@ -14,8 +14,8 @@ from streamer.vision.known import PhotoFace
 from streamer.vision.quality import FaceQuality
 from streamer.vision.story import Decision, Look, SeenFace, TrackStory
 
-TRACKS = 32
-"""Those seen last are kept."""
+TRACKS = 128
+"""Those seen, or asked about, last are kept: a minute of a film that is cut every two seconds. 10 MB at most."""
 FACES = 5
 LOOKS = 120
 DECISIONS = 30
@@ -118,10 +118,11 @@ class Journal:
             record.looks = deque(looks, maxlen=LOOKS)
 
     def story(self, track: int) -> TrackStory | None:
-        """All that is kept about `track`; None: no face was seen of it, or too long ago."""
+        """All that is kept about `track`, which stays for that; None: no face was seen of it, or too long ago."""
         record = self._records.get(track)
         if record is None:
             return None
+        self._records.move_to_end(track)
         return TrackStory(
             track,
             self._model_id,

@@ -41,7 +41,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class TrackStory:
-    """Everything kept about one track. Bounded: 5 faces, 120 looks, 30 decisions, the 32 latest tracks of a stream."""
+    """Everything kept about one track. Bounded: 5 faces, 120 looks, 30 decisions, the 128 latest tracks of a stream."""
 
     track_id: int
     model_id: str

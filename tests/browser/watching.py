@@ -90,8 +90,8 @@ def connections(page: Page) -> dict[str, int]:
 
 
 def people(page: Page) -> list[str]:
-    """The names in the table of people now."""
-    return page.locator("table.sr-people tr td:first-child").all_inner_texts()
+    """The names of the people now."""
+    return page.locator(".sr-person b").all_inner_texts()
 
 
 def choose(page: Page, label: str, option: str) -> None:

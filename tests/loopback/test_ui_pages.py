@@ -228,7 +228,10 @@ def test_members_are_added_by_photos(service: standin.StandIn) -> None:
     assert list(service.members) == ["rei"]
     assert at.warning[0].value == "rei: 1 of 2 photos kept."
     (table,) = (e.proto.body for e in at.get("html") if "<table" in e.proto.body)
-    assert "<td>b.jpg</td><td>refused</td><td>no face was found; use a photo that shows the face</td>" in table
+    assert (
+        "<td>b.jpg</td><td class='result'>refused</td><td>no face was found; use a photo that shows the face</td>"
+        in table
+    )
 
 
 def test_photos_of_a_known_name_are_added_to_it(service: standin.StandIn) -> None:

@@ -35,16 +35,12 @@ def test_vision_state_is_said_once() -> None:
     assert "Vision restarting: out of memory" in readouts.state_line(info)
 
 
-def test_named_people_come_first() -> None:
-    tracks = [
-        {"id": 3, "name": None, "similarity": None, "state": "tracked"},
-        {"id": 2, "name": "rei", "similarity": 0.61, "state": "lost"},
-        {"id": 1, "name": "liz", "similarity": -0.1, "state": "tracked"},
-    ]
-    table = readouts.people_table({"tracks": tracks})
-    assert table.index("liz") < table.index("rei (out of sight)") < table.index("unknown")
-    assert "width:0%" in table
-    assert "Nobody is in the picture" in readouts.people_table({"tracks": []})
+def test_a_person_is_told_with_the_similarity() -> None:
+    lost = {"id": 2, "name": "rei", "similarity": 0.61, "state": "lost"}
+    assert "Rei (out of sight)" in readouts.person_line(lost, "Rei")
+    assert "0.61" in readouts.person_line(lost, "Rei")
+    assert "width:0%" in readouts.person_line({"id": 1, "name": "liz", "similarity": -0.1, "state": "tracked"}, None)
+    assert "unknown" in readouts.person_line({"id": 3, "name": None, "similarity": None, "state": "tracked"}, None)
 
 
 def test_a_stream_without_a_frame_has_read_outs_too() -> None:

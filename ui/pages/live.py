@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from ui import readouts
+from ui import people, readouts
 from ui.client import Service, ServiceError
 from ui.connection import offline, plain, remember, sentence, service, show_trouble
 from ui.player import play, publish
@@ -16,6 +16,8 @@ from ui.player import play, publish
 Json = dict[str, Any]
 
 EVERYBODY = ""
+# No group is called so: a group's name has no control characters.
+EVERY_GROUP, NO_GROUP = "", "\n"
 WHOLE = "whole person"
 # Object prompts that every engine answers. (A comment: Streamlit would print a string that stands alone in a page.)
 SUGGESTIONS = ("face", "hair", "shirt", "trousers", "shoes", "hands")
@@ -33,7 +35,7 @@ KINDS = {"demo": "Demo", "whip": "Webcam", "rtsp": "Network camera", "file": "Vi
 def main() -> None:
     api = service()
     try:
-        streams, members = api.streams(), [str(member["name"]) for member in api.members()]
+        streams, members = api.streams(), in_groups(api.members())
     except ServiceError as error:
         offline(error)
     info = _chosen(streams)
@@ -42,7 +44,7 @@ def main() -> None:
     with left:
         play(api, info["id"] if info else None, empty="Nothing is playing. Start a stream.")
         if info:
-            _numbers(info["id"])
+            _numbers(info["id"], members)
     with right:
         show_trouble()
         if info is None:
@@ -167,15 +169,28 @@ def _start(api: Service, source: Json) -> None:
 # What to follow. The service holds the choice: each run shows what it says, so a refused change falls back by itself.
 
 
-def _follow(api: Service, info: Json, members: list[str]) -> None:
+def in_groups(members: list[Json]) -> list[Json]:
+    """Members by group, those without one last."""
+    return sorted(
+        members,
+        key=lambda one: (one.get("group") is None, str(one.get("group")).casefold(), str(one["name"]).casefold()),
+    )
+
+
+def _follow(api: Service, info: Json, members: list[Json]) -> None:
     member, prompt, style = info.get("member"), info.get("object"), info.get("style") or "annotated"
     args = (api, info["id"])
-    names = [EVERYBODY, *members]
-    if member and member not in members:
-        names.append(member)  # removed meanwhile, but the stream still asks for it
+    names = [EVERYBODY, *_of_group(members)]
+    if member and member not in names:
+        names.append(member)  # of another group; or removed meanwhile, but the stream still asks for it
     _show("member", member or EVERYBODY)
     st.selectbox(
-        "Follow", names, format_func=lambda name: name or "everybody", key="member", on_change=_set_member, args=args
+        "Follow",
+        names,
+        format_func=lambda name: people.label(name, members) if name else "everybody",
+        key="member",
+        on_change=_set_member,
+        args=args,
     )
     if not members:
         st.caption("Nobody is enrolled yet: add people on the Members page, then follow one by name.")
@@ -198,6 +213,25 @@ def _follow(api: Service, info: Json, members: list[str]) -> None:
         args=args,
     )
     st.caption(STYLES[style][1])
+
+
+def _of_group(members: list[Json]) -> list[str]:
+    """Names to choose from: of the chosen group, where there are groups."""
+    groups = list(dict.fromkeys(str(member["group"]) for member in members if member.get("group")))
+    chosen = EVERY_GROUP
+    if groups:
+        options = [EVERY_GROUP, *groups]
+        if any(not member.get("group") for member in members):
+            options.append(NO_GROUP)
+        if st.session_state.get("group", EVERY_GROUP) not in options:
+            st.session_state["group"] = EVERY_GROUP
+        names = {EVERY_GROUP: "every group", NO_GROUP: "without a group"}
+        chosen = st.selectbox("Group", options, format_func=lambda one: names.get(one, one), key="group")
+    return [
+        str(member["name"])
+        for member in members
+        if chosen == EVERY_GROUP or (member.get("group") or NO_GROUP) == chosen
+    ]
 
 
 def _show(key: str, value: str | None) -> None:
@@ -256,7 +290,7 @@ def _toggle_recording(api: Service, stream_id: str, recording: bool) -> None:
 
 
 @st.fragment(run_every=1.0)
-def _numbers(stream_id: str) -> None:
+def _numbers(stream_id: str, members: list[Json]) -> None:
     """Once a second, without the rest of the page; the whole page runs again only where its controls would be stale."""
     try:
         info = service().stream(stream_id)
@@ -272,9 +306,8 @@ def _numbers(stream_id: str) -> None:
     if ended:
         st.warning(plain(f"The recording ended: {ended}"), icon=":material/warning:")
     st.html(readouts.number_strip(info))
-    people, stages, delay = st.columns([3, 4, 4], gap="medium")
-    with people:
-        st.html(readouts.people_table(info))
+    people.rows(service(), info, members)
+    stages, delay = st.columns(2, gap="medium")
     with stages:
         st.html(readouts.stage_chart(info))
     with delay:

@@ -1,7 +1,8 @@
-"""Members: who can be followed by name. Add by photos, see what was kept and why not, remove."""
+"""Members: who can be followed by name, group by group. Add by photos or from an archive, correct, export, remove."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -13,10 +14,12 @@ from ui.connection import offline, plain, remember, sentence, service, show_trou
 Json = dict[str, Any]
 
 MAX_PHOTO_MB = 25
+MAX_ARCHIVE_MB = 2000
 # The form field `face` of the API, in words.
 FACES = {"": "the only person", "1": "1st from the left", "2": "2nd from the left", "3": "3rd from the left"}
 COLUMNS = 4
 PHOTOS_SHOWN = 4
+NO_GROUP = ""
 _RESULTS = "enrolled"
 
 
@@ -28,12 +31,14 @@ def main() -> None:
         offline(error)
     left, right = st.columns([7, 4], gap="large")
     with left:
-        st.subheader("Members")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader("Members", width="stretch")
+            if members:
+                _export(api, NO_GROUP)
         show_trouble()
         _list(api, members)
     with right:
-        st.subheader("Add by photos")
-        _form(api, [str(member["name"]) for member in members])
+        _add(api, members)
         _results()
 
 
@@ -48,15 +53,50 @@ def _list(api: Service, members: list[Json]) -> None:
             icon=":material/person_add:",
         )
         return
-    for start in range(0, len(members), COLUMNS):
-        for place, member in zip(st.columns(COLUMNS), members[start : start + COLUMNS], strict=False):
-            with place, st.container(border=True):
-                _card(api, member)
+    groups = by_group(members)
+    for group, people in groups.items():
+        with st.container(horizontal=True, vertical_alignment="center", key=f"group-{group}"):
+            title = group or ("Without a group" if len(groups) > 1 else "Everybody")
+            st.markdown(f"**{plain(title)}** · {len(people)}", width="stretch")
+            if group:
+                _export(api, group)
+        for start in range(0, len(people), COLUMNS):
+            for place, member in zip(st.columns(COLUMNS), people[start : start + COLUMNS], strict=False):
+                with place, st.container(border=True):
+                    _card(api, member)
+
+
+def by_group(members: list[Json]) -> dict[str, list[Json]]:
+    """Members of each group by the group's name; those without one last, under NO_GROUP."""
+    groups: dict[str, list[Json]] = {}
+    for member in members:
+        groups.setdefault(str(member.get("group") or NO_GROUP), []).append(member)
+    return {name: groups[name] for name in sorted(groups, key=lambda name: (name == NO_GROUP, name.casefold()))}
+
+
+def _export(api: Service, group: str) -> None:
+    """A download of a group, or of everybody, that is made when it is asked for."""
+
+    def packed() -> bytes:
+        try:
+            return api.export_members(group or None)
+        except ServiceError as error:
+            return sentence(error).encode()  # a download cannot show an error: the file says it
+
+    st.download_button(
+        f"Export {group}" if group else "Export everybody",
+        packed,
+        file_name=f"{group or 'members'}.zip",
+        mime="application/zip",
+        icon=":material/download:",
+        key=f"export-{group}",
+        on_click="ignore",
+    )
 
 
 def _card(api: Service, member: Json) -> None:
     name, photos = str(member["name"]), list(member.get("photos") or [])
-    pictures = _pictures(api, photos[:PHOTOS_SHOWN])
+    pictures = _pictures(api, [str(photo.get("thumbnail_url")) for photo in photos[:PHOTOS_SHOWN]])
     if pictures:
         st.image(pictures[0], width="stretch", alt=name)
         if len(pictures) > 1:
@@ -65,18 +105,38 @@ def _card(api: Service, member: Json) -> None:
                     st.image(picture, width=44, alt=name)
     else:
         st.caption("No photo yet")
-    st.markdown(f"**{plain(name)}**")
-    st.caption(f"{count(len(photos))}")
-    if st.button("Remove", icon=":material/delete:", key=f"remove-{name}", width="stretch"):
-        _confirm(api, name, len(photos))
+    shown = str(member.get("display_name") or name)
+    st.markdown(f"**{plain(shown)}**" + (f" · {plain(name)}" if shown != name else ""))
+    rejected = list(member.get("rejected") or [])
+    st.caption(count(len(photos)) + (f" · {len(rejected)} rejected" if rejected else ""))
+    remarks = said_of(member)
+    if remarks:
+        with st.popover(f"{len(remarks)} to check", icon=":material/warning:", width="stretch", key=f"check-{name}"):
+            for remark in remarks:
+                st.markdown(plain(remark))
+    with st.container(horizontal=True, gap="xsmall"):
+        if st.button("Edit", icon=":material/edit:", key=f"edit-{name}", width="stretch"):
+            _edit(api, member)
+        if st.button("Remove", icon=":material/delete:", key=f"remove-{name}", width="stretch"):
+            _confirm(api, name, len(photos))
 
 
-def _pictures(api: Service, photos: list[Json]) -> list[bytes]:
+def said_of(member: Json) -> list[str]:
+    """What there is to check about a member: what was noticed among all of them, and remarks on single photos."""
+    notices = [str(notice) for notice in member.get("notices") or []]
+    for photo in member.get("photos") or []:
+        file, remark = str(photo.get("file")), photo.get("remark")
+        if remark and not any(f"'{file}'" in notice for notice in notices):
+            notices.append(f"the photo '{file}': {remark}")
+    return notices
+
+
+def _pictures(api: Service, paths: list[str]) -> list[bytes]:
     pictures = []
-    for photo in photos:
+    for path in paths:
         try:
-            pictures.append(_picture(api.base, str(photo["thumbnail_url"])))
-        except (ServiceError, KeyError):
+            pictures.append(_picture(api.base, path))
+        except ServiceError:
             continue  # removed meanwhile: the next run shows the list as it is then
     return pictures
 
@@ -100,18 +160,83 @@ def _confirm(api: Service, name: str, photos: int) -> None:
 
 def _remove(api: Service, name: str) -> None:
     st.session_state.pop(_RESULTS, None)
+    _try(lambda: api.remove_member(name))
+
+
+def _try(change: Callable[[], object]) -> None:
     try:
-        api.remove_member(name)
+        change()
     except ServiceError as error:
         remember(error)
+
+
+# One member
+
+
+@st.dialog("Edit member", width="large")
+def _edit(api: Service, member: Json) -> None:
+    name = str(member["name"])
+    with st.form("about", border=False):
+        st.text_input("Shown as", member.get("display_name") or name, max_chars=100, key="edit-display_name")
+        st.text_input("Group", member.get("group") or "", max_chars=100, key="edit-group", placeholder="IVE")
+        st.text_area("Note of consent", member.get("consent") or "", max_chars=1000, key="edit-consent", height=80)
+        if st.form_submit_button("Save", type="primary", icon=":material/check:", on_click=_save, args=(api, name)):
+            st.rerun()
+    photos, rejected = list(member.get("photos") or []), list(member.get("rejected") or [])
+    if photos:
+        st.markdown("**Photos**")
+        _strip(api, [(str(photo["thumbnail_url"]), str(photo.get("source", ""))) for photo in photos], "photo")
+    if rejected:
+        st.markdown(f"**Not {plain(name)}**")
+        st.caption("Rejected faces: whoever looks more like one of them than like the photos is not named so.")
+        _strip(api, [(str(face["crop_url"]), str(face.get("source", ""))) for face in rejected], "rejected")
+
+
+def _save(api: Service, name: str) -> None:
+    about = {key: str(st.session_state[f"edit-{key}"]).strip() or None for key in ("display_name", "group", "consent")}
+    _try(lambda: api.change_member(name, **about))
+
+
+def _strip(api: Service, pictures: list[tuple[str, str]], kind: str) -> None:
+    """Pictures that can be deleted one by one."""
+    for start in range(0, len(pictures), 6):
+        for place, (path, source) in zip(st.columns(6), pictures[start : start + 6], strict=False):
+            with place:
+                for picture in _pictures(api, [path]):
+                    st.image(picture, width="stretch")
+                st.caption(plain(source))
+                # The last part of the address is the picture's name, the one before it names the photo.
+                address = path.rpartition("/")[0]
+                if st.button(
+                    "Delete",
+                    key=f"{kind}-{address}",
+                    icon=":material/delete:",
+                    width="stretch",
+                    on_click=_delete,
+                    args=(api, address),
+                ):
+                    st.rerun()
+
+
+def _delete(api: Service, address: str) -> None:
+    _try(lambda: api.remove(address))
 
 
 # Adding
 
 
+def _add(api: Service, members: list[Json]) -> None:
+    photos, archive = st.tabs(["Add by photos", "Import an archive"])
+    with photos:
+        _form(api, [str(member["name"]) for member in members])
+    with archive:
+        _import(api)
+
+
 def _form(api: Service, known: list[str]) -> None:
     with st.form("add", clear_on_submit=True, border=True):
         name = st.text_input("Name", max_chars=64, placeholder="wonyoung").strip()
+        group = st.text_input("Group (of a new member)", max_chars=100, placeholder="IVE").strip()
         uploads = st.file_uploader("Photos", accept_multiple_files=True, max_upload_size=MAX_PHOTO_MB)
         st.caption(
             "Three or more, the face large and sharp. Photos under the name of a member are added to that member."
@@ -128,43 +253,80 @@ def _form(api: Service, known: list[str]) -> None:
     with st.spinner(f"Looking for faces in {count(len(photos))}…"):
         try:
             # Case does not count in the service's names.
-            taken = name.casefold() in {other.casefold() for other in known}
-            answer = (api.add_photos if taken else api.add_member)(name, photos, face or None)
+            if name.casefold() in {other.casefold() for other in known}:
+                answer = api.add_photos(name, photos, face or None)
+            else:
+                answer = api.add_member(name, photos, face or None, group or None)
         except ServiceError as error:
             refused = error.problem.get("refused")
             if not refused:
                 st.error(plain(sentence(error)), icon=":material/error:")
                 return
             answer = {"kept": [], "refused": refused}
-    st.session_state[_RESULTS] = (name, answer)
+    st.session_state[_RESULTS] = [{"name": name, **answer}]
+    st.rerun()
+
+
+def _import(api: Service) -> None:
+    with st.form("import", clear_on_submit=True, border=True):
+        upload = st.file_uploader("Archive", type="zip", max_upload_size=MAX_ARCHIVE_MB, key="archive")
+        group = st.text_input("Group for all of them", max_chars=100, placeholder="as in the archive").strip()
+        st.caption(
+            "A file that Export made, here or on another machine. For folders of photos, one a member: "
+            "`streamer members import DIR`."
+        )
+        sent = st.form_submit_button("Import", type="primary", icon=":material/upload:", width="stretch")
+    if not sent:
+        return
+    st.session_state.pop(_RESULTS, None)
+    if upload is None:
+        st.error("Choose an archive first.", icon=":material/error:")
+        return
+    with st.spinner("Looking for faces in the archive's photos…"):
+        try:
+            answer = api.import_members(upload.getvalue(), group or None)
+        except ServiceError as error:
+            st.error(plain(sentence(error)), icon=":material/error:")
+            return
+    st.session_state[_RESULTS] = answer.get("members") or []
     st.rerun()
 
 
 def _results() -> None:
+    """What became of each photo of the last request."""
     if _RESULTS not in st.session_state:
         return
-    name, answer = st.session_state[_RESULTS]
-    kept, refused = answer.get("kept") or [], answer.get("refused") or []
-    who = plain(name)
+    answers: list[Json] = st.session_state[_RESULTS]
+    kept = sum(len(answer.get("kept") or []) for answer in answers)
+    refused = sum(len(answer.get("refused") or []) for answer in answers)
+    who = plain(", ".join(str(answer["name"]) for answer in answers[:8]) + (", …" if len(answers) > 8 else ""))
     if not refused:
-        st.success(f"{who}: {count(len(kept))} kept.", icon=":material/check:")
+        st.success(f"{who}: {count(kept)} kept.", icon=":material/check:")
     elif kept:
-        st.warning(f"{who}: {len(kept)} of {count(len(kept) + len(refused))} kept.", icon=":material/warning:")
+        st.warning(f"{who}: {kept} of {count(kept + refused)} kept.", icon=":material/warning:")
     else:
         st.error(f"{who}: no photo could be used.", icon=":material/error:")
-    rows = [_row(entry, "refused", entry.get("reason")) for entry in refused]
+    head = "<tr>" + ("<th>Member</th>" if len(answers) > 1 else "") + "<th>Photo</th><th>Result</th><th>Why</th></tr>"
+    rows = "".join(_rows(answer, named=len(answers) > 1) for answer in answers)
+    st.html(f"<table class='sr-people'>{head}{rows}</table>")
+
+
+def _rows(answer: Json, *, named: bool) -> str:
+    who = str(answer["name"]) if named else None
+    rows = [_row(who, entry, "refused", entry.get("reason")) for entry in answer.get("refused") or []]
     rows += [
-        _row(entry, "kept", "was there already" if entry.get("duplicate") else entry.get("remark")) for entry in kept
+        _row(who, entry, "kept", "was there already" if entry.get("duplicate") else entry.get("remark"))
+        for entry in answer.get("kept") or []
     ]
-    head = "<tr><th>Photo</th><th>Result</th><th>Why</th></tr>"
-    st.html(f"<table class='sr-people'>{head}{''.join(rows)}</table>")
+    return "".join(rows)
 
 
-def _row(entry: Json, result: str, why: str | None) -> str:
+def _row(who: str | None, entry: Json, result: str, why: str | None) -> str:
     file = str(entry.get("file"))
     why = (why or "").removeprefix(f"{file}: ")
-    cells = "".join(f"<td>{escape(text)}</td>" for text in (file, result, why))
-    return f"<tr class='{result}'>{cells}</tr>"
+    named = "" if who is None else f"<td>{escape(who)}</td>"
+    cells = f"<td>{escape(file)}</td><td class='result'>{escape(result)}</td><td>{escape(why)}</td>"
+    return f"<tr class='{result}'>{named}{cells}</tr>"
 
 
 def count(photos: int) -> str:
