@@ -91,10 +91,10 @@ def open_sound(container: OutputContainer, source: AudioStream) -> SoundTrack | 
             return SoundTrack(stream, BitStreamFilterContext("aac_adtstoasc", source) if is_broadcast else None)
     codec = "libopus" if kind == "webm" else "aac"
     try:
-        stream: Any = container.add_stream(codec, rate=48_000)
+        made: Any = container.add_stream(codec, rate=48_000)
         channels = source.codec_context.layout.nb_channels
-        stream.codec_context.layout = "mono" if channels == 1 else "stereo"
-        stream.codec_context.open()
-        return EncodedSound(stream, source)
+        made.codec_context.layout = "mono" if channels == 1 else "stereo"
+        made.codec_context.open()
+        return EncodedSound(made, source)
     except (ValueError, av.error.FFmpegError):
         return None

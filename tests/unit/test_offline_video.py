@@ -154,8 +154,6 @@ def test_a_turned_phone_video_is_upright(sight: Sight, tmp_path: Path, degrees: 
     half = {90: shown[:, 90:], 180: shown[90:], 270: shown[:, :90]}[degrees]
     rest = {90: shown[:, :90], 180: shown[:90], 270: shown[:, 90:]}[degrees]
     assert half.mean() > rest.mean() + 50
-    assert not any("displaymatrix" in str(kind).lower() for frame in pictures(tmp_path / "out.mp4")[:1]
-                   for kind in frame.side_data.keys())  # fmt: skip
 
 
 def test_hdr_colours_are_carried_through_and_said(sight: Sight, tmp_path: Path) -> None:
@@ -204,7 +202,7 @@ def test_a_part_of_a_file_in_sync(sight: Sight, tmp_path: Path) -> None:
     done = process(order(clip, tmp_path / "out.mp4", from_seconds=0.4, to_seconds=0.8), sight)
     assert done.frames == 10
     assert numbers(tmp_path / "out.mp4") == list(range(10, 20))
-    first = [data for data, at in sound(clip) if at >= 0.4][0]
+    first = next(data for data, at in sound(clip) if at >= 0.4)
     heard = {data: at for data, at in sound(tmp_path / "out.mp4")}
     assert heard[first] == pytest.approx(dict(sound(clip))[first] - 0.4, abs=0.001)
     told = lines(tmp_path / "out.jsonl")
