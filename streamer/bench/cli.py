@@ -74,6 +74,17 @@ def identity(ctx: typer.Context, json_file: JsonFile = None, seconds: Seconds = 
         _deliver({"identity": measure(made, settings, seconds or _DEFAULT_SECONDS["identity"])}, json_file)
 
 
+@app.command()
+def offline(ctx: typer.Context, seconds: Seconds = None, json_file: JsonFile = None) -> None:
+    """Photos, video files at three sizes and rendering again: speed, CPU time, memory."""
+    from streamer.bench.offline import offline as measure
+
+    if ctx.obj.engine not in (None, "lite"):
+        raise ConfigError(f"no offline benchmark for engine {ctx.obj.engine!r}; there is lite")
+    with _bench(ctx) as made:
+        _deliver({"offline": measure(made, 12.0 if seconds is None else seconds)}, json_file)
+
+
 def _live(
     made: Bench, engine: str | None, seconds: float | None, viewers: int, delay: float, soak: float | None
 ) -> dict[str, Any]:

@@ -90,6 +90,26 @@ def _identity(part: dict[str, Any]) -> Iterator[Row]:
     yield "all of vision, CPU ms a frame", _number(part["cpu_ms_a_frame"], 1), ""
 
 
+def _offline(part: dict[str, Any]) -> Iterator[Row]:
+    photo = part["photo_1080p"]
+    yield "photo 1920x1080, s", _number(photo["seconds_p50"]), "<= 1.0"
+    for name, what, goal in (
+        ("video_360p", "video 640x360", ">= 1.5 x real time"),
+        ("video_720p", "video 1280x720", ""),
+        ("video_1080p", "video 1920x1080", ">= 12 fps"),
+        ("every_5_1080p", "video 1920x1080, every 5th frame", ""),
+        ("render_720p", "render again 1280x720", ">= 3 x real time"),
+    ):
+        run = part[name]
+        rate = f"{run['fps']:.1f} fps, {run['times_real_time']:.2f} x"
+        yield what, rate, goal
+        yield "  CPU ms a frame, loading included", _number(run["cpu_ms_per_frame"], 1), ""
+        yield "  peak MB; frames with the member", f"{run['peak_memory_mb']:.0f}; {run['seen_share']:.0%}", "<= 1200"
+    memory = part["memory"]
+    peaks = f"{memory['peak_memory_mb']:.0f}, {memory['peak_memory_mb_longer']:.0f}"
+    yield f"peak MB of 1080p, and {memory['longer']} times as long", peaks, "<= 1200, flat"
+
+
 def _flow(part: dict[str, Any], fps: str, p50: str, p95: str) -> Iterator[Row]:
     delay = part["glass_to_glass_ms"]
     yield "fps out", _number(part["fps_out"][0], 1), fps
@@ -118,4 +138,5 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "soak": _soak,
     "startup": _startup,
     "identity": _identity,
+    "offline": _offline,
 }

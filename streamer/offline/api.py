@@ -55,10 +55,10 @@ Device = Literal["cpu", "cuda"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 CHECKPOINTS: Mapping[str, str] = {
-    "large": "facebook/sam3",
+    "large": "sam3",
     "base": "facebook/sam2.1-hiera-base-plus",
     "small": "facebook/sam2.1-hiera-small",
-    "tiny": "yonigozlan/EdgeTAM-hf",
+    "tiny": "edgetam",
 }
 """Of engine `sam3`, by model size. All but `large` know no concepts: they follow people, and answer no object."""
 _STALL_SECONDS = 15.0

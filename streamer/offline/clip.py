@@ -236,7 +236,8 @@ class Clip:
         half = 0.5 / self._fps
         ended = False
         for packet in reading.packets(self._container, self._video, *self.sound_streams):
-            track = tracks.get(packet.stream_index)
+            # Not `packet.stream_index`: it is 0 in the empty packets at the end, whatever their stream.
+            track = tracks.get(packet.stream.index)
             if track is not None:
                 at = _heard(packet)
                 if at is not None:
@@ -250,6 +251,8 @@ class Clip:
                 if not tracks or (at is not None and self._to is not None and at > self._to + _INTERLEAVE_SECONDS):
                     return
                 continue
+            if packet.has_sidedata("encryption_info"):
+                raise encrypted(self.path)
             for picture in reading.decode(packet):
                 at = reading.seconds(picture)
                 if at is not None and self._from is not None and at < self._from - half:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ from streamer.offline.destination import refused
 from streamer.offline.sound import SoundTrack, open_sound
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+
+
+_FRAGMENTS = {"movflags": "hybrid_fragmented+delay_moov", "use_editlist": "1", "flush_packets": "1"}
+"""Sound begins before zero (its encoder's delay): that takes an edit list, which takes the first fragment's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Output:
                 str(path),
                 "w",
                 format=format_name,
-                container_options={"movflags": "hybrid_fragmented", "flush_packets": "1"} if fragments else {},
+                container_options=dict(_FRAGMENTS) if fragments else {},
             )
         try:
             self._video = open_track(self._container, kind.codec, kind.size, clip.info.fps, clip.info.colours)
@@ -151,7 +155,7 @@ class Output:
             raise OutputError(f"cannot write {self.path}: {exc}; choose another container, such as .mkv") from exc
 
 
-def copied(path: Path, codec: str) -> Iterator[Any]:
+def copied(path: Path, codec: str) -> Generator[Any, None, None]:
     """Packets of the video of an earlier output, as the muxer takes them.
 
     Raises:

@@ -22,6 +22,8 @@ from streamer.service.settings import VideoSettings
 from streamer.tracks import FrameResult
 
 _QUEUED = 6
+_BEYOND_SECONDS = 2.0
+"""What is read of a clip after the last frame wanted, for the sound that belongs to it."""
 _NEAR_SECONDS = 0.004
 """Times in a sidecar are rounded; frames are further apart than this."""
 
@@ -59,7 +61,8 @@ def render(
     cast = _cast(order, story)
     names = Names(order.output, None)
     halt = stop or threading.Event()
-    with Clip(order.clip, story.from_seconds, story.to_seconds) as clip:
+    to_seconds = None if story.last_seconds is None else story.last_seconds + _BEYOND_SECONDS
+    with Clip(order.clip, story.from_seconds, to_seconds) as clip:
         meter.total = story.lines
         meter.stage("drawing")
         try:
@@ -103,7 +106,9 @@ class _Story:
     prompt: str | None
     """The object that was asked for."""
     from_seconds: float | None
-    to_seconds: float | None
+    """Of a part of a file: when its first frame is shown, on the clip's clock."""
+    last_seconds: float | None
+    """When its last one is."""
 
     @classmethod
     def read(cls, path: Path) -> _Story:
@@ -124,8 +129,7 @@ class _Story:
         if not count:
             raise SourceUnusable(f"{path}: not one line in this sidecar; give the .jsonl written beside a video")
         members = tuple(sorted(seen, key=lambda name: -seen[name]))
-        # A frame's time may be rounded down: the last one is still wanted.
-        return cls(path, count, members, prompt, starts or None, None if last is None else last + 2 * _NEAR_SECONDS)
+        return cls(path, count, members, prompt, starts or None, last)
 
 
 def _cast(order: RenderOrder, story: _Story) -> Cast:
@@ -151,7 +155,7 @@ def _run(
     try:
         with (
             lines.Sidecar(order.sidecar) as sidecar,
-            Ahead(_matched(clip, sidecar), _QUEUED, "decode") as items,
+            Ahead(_matched(clip, sidecar, story), _QUEUED, "decode") as items,
         ):
             behind = Behind(film.put, _QUEUED, "encode")
             try:
@@ -174,14 +178,20 @@ def _run(
     return film, (last[-1] + step) / PTS_RATE if last else 0.0, stop.is_set()
 
 
-def _matched(clip: Clip, sidecar: lines.Sidecar) -> Iterator[Seen | Sound]:
-    """Pictures with the results that belong to them. A picture without a line has an empty one."""
+def _matched(clip: Clip, sidecar: lines.Sidecar, story: _Story) -> Iterator[Seen | Sound]:
+    """Pictures with the results that belong to them. A picture without a line has an empty one, or is left out where
+    the lines are of a part of the file."""
     said = iter(sidecar)
+    end: float | None = None
     line = next(said, None)
     size = clip.info.width, clip.info.height
     for item in clip.read():
         if isinstance(item, Sound):
-            yield item
+            if end is None or item.seconds < end:
+                yield item
+            continue
+        if line is None and story.last_seconds is not None:
+            end = end or item.pts / PTS_RATE
             continue
         while line is not None and _is_before(line, item):
             line = next(said, None)

@@ -8,6 +8,7 @@ from typing import Any
 import av
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.packet import Packet
 
@@ -22,12 +23,17 @@ class SoundTrack:
 
     note: str | None = None
 
-    def __init__(self, stream: AudioStream) -> None:
+    def __init__(self, stream: AudioStream, bitstream_filter: BitStreamFilterContext | None = None) -> None:
         self._stream = stream
+        self._filter = bitstream_filter
         self._dts: int | None = None
 
     def step(self, packet: Packet[AudioStream]) -> list[Any]:
         """What is to be written for one packet of the input."""
+        found = [packet] if self._filter is None else self._filter.filter(packet)
+        return [filtered for packet in found for filtered in self._timed(packet)]
+
+    def _timed(self, packet: Any) -> list[Any]:
         dts = packet.dts if packet.dts is not None else packet.pts
         if dts is None or (self._dts is not None and dts <= self._dts):
             return []  # a clock that ran back: this was heard already
@@ -79,13 +85,16 @@ def open_sound(container: OutputContainer, source: AudioStream) -> SoundTrack | 
     fits = {name, source.codec_context.codec.canonical_name} & container.supported_codecs
     if fits and name not in _UNLOVED.get(kind, ()):
         with contextlib.suppress(ValueError, av.error.FFmpegError):
-            return SoundTrack(container.add_stream_from_template(source))
+            stream = container.add_stream_from_template(source)
+            # AAC as it is broadcast carries its header in every packet; files want it once.
+            is_broadcast = name.startswith("aac") and not source.codec_context.extradata
+            return SoundTrack(stream, BitStreamFilterContext("aac_adtstoasc", source) if is_broadcast else None)
     codec = "libopus" if kind == "webm" else "aac"
     try:
-        stream: Any = container.add_stream(codec, rate=48_000)
+        made: Any = container.add_stream(codec, rate=48_000)
         channels = source.codec_context.layout.nb_channels
-        stream.codec_context.layout = "mono" if channels == 1 else "stereo"
-        stream.codec_context.open()
-        return EncodedSound(stream, source)
+        made.codec_context.layout = "mono" if channels == 1 else "stereo"
+        made.codec_context.open()
+        return EncodedSound(made, source)
     except (ValueError, av.error.FFmpegError):
         return None

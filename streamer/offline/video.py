@@ -133,7 +133,10 @@ def process(
         except (StreamerError, MemoryError):
             resume.discard(order.names)
             raise
-        resume.settle(order.names, whole=not interrupted)
+        if film.output.frames:
+            resume.settle(order.names, whole=not interrupted)
+        else:
+            resume.discard(order.names)
         meter.finish()
         return VideoResult(
             output=order.names.video,
@@ -193,7 +196,10 @@ class _Run:
                 except BaseException:
                     behind.abandon()
                     raise
-            film.finish()
+            if film.output.frames or not self._interrupted:
+                film.finish()
+            else:
+                film.output.abandon()
         except BaseException:
             film.output.abandon()
             raise
@@ -239,6 +245,8 @@ class _Run:
                 yield self._seen(frame.index, result)
         finally:
             watcher.close()
+            if earlier is not None:
+                earlier.close()
 
     def _timed(self, item: ClipFrame) -> None:
         self._last_pts = [*self._last_pts[-1:], item.pts]
@@ -256,7 +264,7 @@ class _Earlier:
         codec = "" if not order.look.transparent else ("libvpx-vp9" if order.output.suffix == ".webm" else "prores_ks")
         self._packets = copied(leftover.video, codec)
         self._leftover = leftover
-        self._lines = iter(leftover.sidecar.open("rb"))
+        self._lines = leftover.sidecar.open("rb")
         self.next_track_id = 1 + max(self._ids(), default=0)
 
     def next(self, picture: ClipFrame) -> Seen:
@@ -267,6 +275,11 @@ class _Earlier:
             raise OutputError(f"{self._leftover.video} ends early; leave --resume out to begin again")
         result = lines.result(lines.parsed(self._leftover.sidecar, picture.index + 1, text), masks=False)
         return Seen(picture, None, result, text, packet)
+
+    def close(self) -> None:
+        """Free the files."""
+        self._lines.close()
+        self._packets.close()
 
     def _ids(self) -> Iterator[int]:
         with lines.Sidecar(self._leftover.sidecar) as sidecar:

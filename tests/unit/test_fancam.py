@@ -1,0 +1,200 @@
+"""The fancam's crop: the face stays in it, it moves calmly, it never shows nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from streamer.errors import ConfigError
+from streamer.frames import planes
+from streamer.offline.fancam import HOLD_SECONDS, WINDOW_SECONDS, Fancam, View, crop_size, parse_aspect, show
+from streamer.tracks import Track
+from tests import media
+
+WIDTH, HEIGHT, FPS = 1920, 1080, 25.0
+FACE = 90.0
+
+Way = Callable[[float], tuple[float, float] | None]
+"""Seconds to the middle of the face; None: away."""
+
+
+def track(x: float, y: float) -> Track:
+    face = (x - FACE / 2, y - FACE / 2, x + FACE / 2, y + FACE / 2)
+    return Track(1, "rei", 0.7, "tracked", (x - 150, y - 80, x + 150, HEIGHT), face, 1)
+
+
+def views(way: Way, seconds: float, cuts: tuple[int, ...] = (), aspect: float = 9 / 16, fps: float = FPS) -> list[View]:
+    camera: Fancam[int] = Fancam(WIDTH, HEIGHT, aspect, fps)
+    shown: list[tuple[int, View]] = []
+    for index in range(round(seconds * fps)):
+        at = way(index / fps)
+        shown += camera.step(index, None if at is None else track(*at), index in cuts)
+    shown += camera.finish()
+    assert [index for index, _ in shown] == list(range(round(seconds * fps)))
+    return [view for _, view in shown]
+
+
+def inside(view: View, at: tuple[float, float]) -> bool:
+    """The whole face is in the view."""
+    x, y = at
+    half = FACE / 2
+    return (
+        view.x <= x - half
+        and x + half <= view.x + view.width
+        and view.y <= y - half
+        and y + half <= view.y + view.height
+    )
+
+
+def share_inside(way: Way, seconds: float, **options: object) -> float:
+    shown = views(way, seconds, **options)  # type: ignore[arg-type]
+    seen = [(view, at) for n, view in enumerate(shown) if (at := way(n / FPS)) is not None]
+    return sum(inside(view, at) for view, at in seen) / len(seen)
+
+
+def bound(aspect: float = 9 / 16) -> float:
+    """Pixels a second squared, as the module states it: the window's steepest change of slope times the way."""
+    reach = WIDTH - crop_size(WIDTH, HEIGHT, aspect)[0]
+    return 2 * math.pi * reach / WINDOW_SECONDS**2
+
+
+def accelerations(shown: list[View], fps: float = FPS) -> np.ndarray:
+    centres = np.array([view.x + view.width / 2 for view in shown])
+    return np.abs(np.diff(centres, 2)) * fps * fps
+
+
+def walking(t: float) -> tuple[float, float]:
+    return 960 + 700 * math.sin(1.1 * t), 300 + 20 * math.sin(5 * t)
+
+
+def trembling(t: float) -> tuple[float, float]:
+    """A detector's noise on somebody who stands."""
+    noise = math.sin(t * 917.0) * 12
+    return 700 + noise, 300 + noise
+
+
+def dancing(t: float) -> tuple[float, float]:
+    return 960 + 250 * math.sin(4 * t) + 300 * math.sin(0.7 * t), 300
+
+
+def jumping(t: float) -> tuple[float, float]:
+    """From one end of the picture to the other, as no camera could follow."""
+    return (200.0 if int(t / 2) % 2 == 0 else 1700.0), 300.0
+
+
+@pytest.mark.parametrize("way", [walking, trembling, dancing])
+def test_the_face_is_in_the_crop(way: Way) -> None:
+    assert share_inside(way, 20) >= 0.99
+
+
+@pytest.mark.parametrize("way", [walking, trembling, dancing, jumping])
+@pytest.mark.parametrize("fps", [12.0, 25.0, 60.0])
+def test_acceleration_is_bounded(way: Way, fps: float) -> None:
+    assert accelerations(views(way, 20, fps=fps), fps).max() <= 1.15 * bound()
+
+
+def test_noise_does_not_shake_the_camera() -> None:
+    centres = np.array([view.x for view in views(trembling, 10)])
+    assert centres.std() < 1.5
+
+
+def test_views_stay_inside_the_picture_while_the_member_is_there() -> None:
+    for view in views(walking, 10):
+        assert view.x >= -1e-6
+        assert view.x + view.width <= WIDTH + 1e-6
+        assert (view.y, view.height) == (0, HEIGHT)
+
+
+def gone_between(start: float, end: float) -> Way:
+    return lambda t: None if start <= t < end else (1200.0, 300.0)
+
+
+def test_it_holds_then_shows_the_whole_picture_then_comes_back() -> None:
+    shown = views(gone_between(2, 6), 9)
+    held = shown[round((2 + HOLD_SECONDS * 0.9) * FPS)]
+    assert (held.x, held.width) == pytest.approx((shown[40].x, shown[40].width), abs=1)
+    whole = shown[round(5 * FPS)]
+    assert whole.x <= 0
+    assert whole.y <= 0
+    assert whole.x + whole.width >= WIDTH
+    assert whole.y + whole.height >= HEIGHT
+    assert shown[-1].width == pytest.approx(shown[40].width)
+    widths = np.array([view.width for view in shown])
+    assert np.abs(np.diff(widths)).max() < 0.2 * WIDTH  # it opens over some frames, not at once
+
+
+def test_a_moment_out_of_sight_changes_nothing() -> None:
+    shown = views(gone_between(2, 2.6), 5)
+    assert {round(view.width) for view in shown} == {round(shown[0].width)}
+    assert accelerations(shown).max() < 1
+
+
+def test_a_cut_cuts_the_crop_too() -> None:
+    def way(t: float) -> tuple[float, float]:
+        return (300.0 if t < 2 else 1600.0), 300.0
+
+    assert share_inside(way, 4, cuts=(50,)) == 1.0
+    shown = views(way, 4, cuts=(50,))
+    assert shown[49].x == pytest.approx(0, abs=1)
+    assert shown[50].x > 1200
+
+
+def test_a_shot_without_the_member_is_shown_whole_at_once() -> None:
+    def way(t: float) -> tuple[float, float] | None:
+        return (300.0, 300.0) if t < 2 else None
+
+    shown = views(way, 4, cuts=(50,))
+    assert shown[49].width < WIDTH
+    assert shown[50].width >= WIDTH
+
+
+def test_a_member_who_is_named_a_little_into_the_shot_is_framed_from_its_start() -> None:
+    def way(t: float) -> tuple[float, float] | None:
+        return None if t < 0.3 else (1500.0, 300.0)
+
+    assert views(way, 2)[0].x == pytest.approx(views(way, 2)[20].x, abs=1)
+
+
+def test_nobody_at_all_is_the_whole_picture() -> None:
+    assert all(view.width >= WIDTH for view in views(lambda t: None, 2))
+
+
+def test_an_upright_picture_is_followed_up_and_down() -> None:
+    camera: Fancam[int] = Fancam(720, 1280, 1.0, FPS)
+    assert camera.size == (720, 720)
+    shown = []
+    for index in range(50):
+        shown += camera.step(index, track(360, 1000), False)
+    shown += camera.finish()
+    assert shown[-1][1].y > 400
+
+
+def test_sizes_are_even_and_of_the_shape() -> None:
+    assert crop_size(1920, 1080, 9 / 16) == (606, 1080)
+    assert crop_size(640, 360, 1.0) == (360, 360)
+    assert crop_size(1080, 1920, 16 / 9) == (1080, 606)
+
+
+@pytest.mark.parametrize("text", ["9", "9:0", "wide", "0:9", "100:1", "-9:16", "9:16:1"])
+def test_shapes_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_aspect(text)
+
+
+def test_a_crop_at_whole_pixels_is_exact() -> None:
+    i420 = media.texture(320, 180)
+    shown = show(i420, View(100, 0, 100, 180), (100, 180))
+    for plane, source, part in zip(planes(shown), planes(i420), (1, 2, 2), strict=True):
+        assert np.array_equal(plane, source[:, 100 // part : 200 // part])
+
+
+def test_beyond_the_picture_there_is_no_black() -> None:
+    i420 = np.full((270, 320), 128, np.uint8)
+    i420[:180] = 150
+    shown = show(i420, View(0, -195, 320, 570), (100, 180))
+    luma = planes(shown)[0]
+    assert luma.min() > 140
+    assert luma.max() < 160
