@@ -36,6 +36,9 @@ class StandIn:
     stories: dict[int, Json] = field(default_factory=dict)
     """By track."""
     recordings: list[Json] = field(default_factory=list)
+    jobs: list[Json] = field(default_factory=list)
+    timelines: dict[str, Json] = field(default_factory=dict)
+    """By the path that answers them."""
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
     """"METHOD /path" -> (status, detail) of the problem that answers it."""
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -80,6 +83,25 @@ def stream_info(stream_id: str, source: Json) -> Json:
     }
 
 
+def job_info(job_id: str, kind: str = "video", state: str = "done", **members: Any) -> Json:
+    """What the API says about a job of an uploaded file."""
+    name = {"image": "stage.jpg", "video": "stage.mp4", "render": "r1"}[kind]
+    return {
+        "id": job_id,
+        "kind": kind,
+        "state": state,
+        "cancelling": False,
+        "reason": None,
+        "spec": {"kind": kind, "member": ["rei"]},
+        "inputs": [{"name": name, "bytes": 7, "media_type": None, "url": f"/api/jobs/{job_id}/inputs/0"}],
+        "progress": None,
+        "result": None,
+        "files": [],
+        "poster_url": None,
+        "timeline_url": None,
+    } | members
+
+
 def _problem(status: int, detail: str, **members: Any) -> Response:
     return JSONResponse({"status": status, "detail": detail, **members}, status, media_type="application/problem+json")
 
@@ -99,6 +121,8 @@ def _app(state: StandIn) -> FastAPI:
 
     _stream_routes(app, state)
     _member_routes(app, state)
+
+    _job_routes(app, state)
 
     @app.get("/api/recordings")
     def recordings() -> list[Json]:
@@ -157,6 +181,37 @@ def _stream_routes(app: FastAPI, state: StandIn) -> None:
     def stop(stream_id: str) -> Json:
         recording, state.streams[stream_id]["recording"] = state.streams[stream_id]["recording"], None
         return recording
+
+
+def _job_routes(app: FastAPI, state: StandIn) -> None:
+    @app.get("/api/jobs")
+    def jobs() -> list[Json]:
+        return state.jobs
+
+    @app.post("/api/jobs", status_code=201)
+    async def create(request: Request) -> Json:
+        spec = await request.json()
+        state.jobs.insert(0, job_info(f"j{len(state.jobs) + 1}", spec["kind"], "queued", spec=spec))
+        return state.jobs[0]
+
+    @app.get("/api/jobs/{job_id}")
+    def job(job_id: str) -> Json:
+        return next(job for job in state.jobs if job["id"] == job_id)
+
+    @app.post("/api/jobs/{job_id}/{verb}", status_code=202)
+    def act(job_id: str, verb: str) -> Json:
+        found = job(job_id)
+        found["state"] = {"cancel": "cancelled", "resume": "queued"}[verb]
+        return found
+
+    @app.delete("/api/jobs/{job_id}", status_code=204)
+    def remove(job_id: str) -> None:
+        state.jobs = [job for job in state.jobs if job["id"] != job_id]
+
+    @app.get("/api/{path:path}/timeline")
+    def timeline(path: str) -> Any:
+        known = state.timelines.get(f"/api/{path}/timeline")
+        return known if known is not None else _problem(404, "no sidecar")
 
 
 def _member_routes(app: FastAPI, state: StandIn) -> None:

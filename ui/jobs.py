@@ -15,6 +15,7 @@ from ui.client import Json, Service, ServiceError
 from ui.connection import plain, remember, service
 
 EVERY_SECONDS = 1.0
+SHOWN = 20
 ACTIVE = ("queued", "running")
 WHOLE = "whole person"
 # Object prompts that every engine answers.
@@ -133,8 +134,10 @@ def _listing(kinds: tuple[str, ...], empty: str) -> None:
         st.rerun()
     if not jobs:
         st.html(f"<div class='sr-empty'>{escape(empty)}</div>")
-    for job in jobs:
+    for job in jobs[:SHOWN]:
         _row(api, job)
+    if len(jobs) > SHOWN:
+        st.caption(f"And {len(jobs) - SHOWN} earlier ones.")
 
 
 def _row(api: Service, job: Json) -> None:
@@ -150,12 +153,20 @@ def _row(api: Service, job: Json) -> None:
             else:
                 st.html("<div class='sr-thumb'></div>")
         with right:
-            st.markdown(f"**{plain(title(job))}**")
-            st.caption(plain(about(job)))
-            st.html(state_line(job))
-            if job["state"] == "running":
-                st.progress(share(job) or 0.0)
+            st.html(f"{_head(job)}{state_line(job)}{_bar(job)}")
             _buttons(api, job, shown)
+
+
+def _head(job: Json) -> str:
+    return f"<div class='sr-title'>{escape(title(job))}</div><div class='sr-more'>{escape(about(job))}</div>"
+
+
+def _bar(job: Json) -> str:
+    if job["state"] != "running":
+        return ""
+    # Nobody can say how far it is while models load: the bar is there, and empty.
+    percent = 100 * (share(job) or 0.0)
+    return f"<div class='sr-progress'><i style='width:{percent:.1f}%'></i></div>"
 
 
 def _buttons(api: Service, job: Json, shown: bool) -> None:
@@ -218,7 +229,5 @@ def _follow(job_id: str) -> None:
     except ServiceError:
         return
     with st.container(border=True):
-        st.markdown(f"**{plain(title(job))}**")
-        st.html(state_line(job))
-        st.progress(share(job) or 0.0)
+        st.html(f"{_head(job)}{state_line(job)}{_bar(job)}")
         st.caption("The page may be closed meanwhile: the service goes on, and leaves live streams their time.")

@@ -51,7 +51,12 @@ _CSS = """
   border-radius: 1rem; overflow: hidden; background: color-mix(in srgb, currentColor 14%, transparent); }
 .sr-bar i { display: block; height: 100%; background: #2fbf71; }
 .sr-thumb { aspect-ratio: 16 / 9; border-radius: .5rem; background: color-mix(in srgb, currentColor 8%, transparent); }
-.sr-title { font-size: .8125rem; font-weight: 600; margin-bottom: .25rem; }
+.sr-more { font-size: .8125rem; opacity: .65; margin-bottom: .375rem; overflow-wrap: anywhere; }
+.sr-more:empty { display: none; }
+.sr-progress { height: .375rem; margin-top: .625rem; border-radius: 1rem; overflow: hidden;
+  background: color-mix(in srgb, currentColor 12%, transparent); }
+.sr-progress i { display: block; height: 100%; background: #3d8bfd; border-radius: 1rem; transition: width .6s; }
+.sr-title { font-size: .8125rem; font-weight: 600; margin-bottom: .25rem; overflow-wrap: anywhere; }
 .sr-empty { font-size: .875rem; opacity: .65; }
 .sr-legend { display: inline-flex; align-items: center; gap: .375rem; margin-left: .75rem; font-weight: 400;
   opacity: .75; }

@@ -9,12 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
+from pathlib import Path
 
 import psutil
 
 from streamer import lifeline
 
 NICE = 19
+AUTOGROUP = Path("/proc/self/autogroup")
+_TRIES = 20
+_RETRY_SECONDS = 0.12
 
 
 def main() -> None:
@@ -34,6 +39,23 @@ def lower_priority() -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with contextlib.suppress(OSError, AttributeError, ValueError, psutil.Error):
         psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+    if AUTOGROUP.exists():
+        _lower_session()
+
+
+def _lower_session() -> None:
+    """The same for this process's session: where Linux groups processes by it, priorities count only within.
+
+    In the service's own session the job would use up the service's share of a busy machine.
+    """
+    for _ in range(_TRIES):
+        try:
+            AUTOGROUP.write_text(str(NICE))
+            return
+        except BlockingIOError:  # one change in a tenth of a second, system-wide
+            time.sleep(_RETRY_SECONDS)
+        except OSError:
+            return
 
 
 if __name__ == "__main__":

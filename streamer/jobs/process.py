@@ -1,4 +1,4 @@
-"""The process of one job: started in its own group, its progress read from its output, its end explained."""
+"""The process of one job: started in its own session, its progress read from its output, its end explained."""
 
 from __future__ import annotations
 
@@ -69,9 +69,8 @@ class JobProcess:
             errors="replace",
             # Settings come by file, without the token; PYTHONUNBUFFERED for progress as it is made.
             env={**inherited, **import_path(), "PYTHONUNBUFFERED": "1"},
-            # A group of its own for the kill, and to be spared the terminal's Ctrl-C; not a session: Linux shares the
-            # CPU among sessions first ("autogroup"), and a low priority would only count within the job's own.
-            process_group=0,
+            # For the kill, to be spared the terminal's Ctrl-C, and for the priority (see `background`).
+            start_new_session=True,
         )
         self.pid = self._process.pid
         self.started: float | None = None

@@ -54,7 +54,7 @@ def button(at: AppTest, label: str) -> Button:
 def test_no_service_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMER_API", "http://127.0.0.1:9")
     st.cache_resource.clear()
-    for name in ("live", "members", "recordings"):
+    for name in ("live", "members", "images", "videos", "recordings"):
         at = page(name)
         assert [e.value for e in at.error] == ["No service answers at http://127.0.0.1:9."]
         assert "streamer serve" in at.markdown[0].value

@@ -32,6 +32,10 @@ def main() -> None:
     by_id = dict(zip(ids, recordings, strict=True))
     left, right = st.columns([7, 4], gap="medium")
     with right:
+        if queued := st.session_state.pop(_QUEUED, None):
+            dot = "<span class='sr-state'><i class='sr-dot good'></i>Being drawn.</span>"
+            link = f"<a href='videos?job={quote(queued)}' target='_self'>See it under Videos.</a>"
+            st.html(f"<div class='sr-line'>{dot}{link}</div>")
         chosen = st.radio(
             "Recordings",
             ids,
@@ -49,9 +53,6 @@ def main() -> None:
                 _render(api, chosen)
             if st.button("Delete", icon=":material/delete:", key="delete"):
                 _confirm(api, chosen, by_id[chosen])
-        if queued := st.session_state.pop(_QUEUED, None):
-            link = f"<a href='videos?job={quote(queued)}' target='_self'>See it under Videos</a>"
-            st.html(f"<div class='sr-line'><i class='sr-dot good'></i>It is drawn in the background. {link}</div>")
 
 
 def when(recording: Json) -> str:
