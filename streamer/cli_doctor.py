@@ -75,6 +75,10 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _python()
     yield _providers(settings)
     yield from _models(settings)
+    if settings.vision.engine == "sam3":
+        from streamer.cli_doctor_sam3 import sam3_checks
+
+        yield from sam3_checks(settings)
     yield from _codecs(settings)
     yield from _data_folder(settings.data_folder)
     yield check_gallery(settings.data_folder / "gallery")

@@ -165,12 +165,16 @@ class _Up:
         return f"{page}/?{urlencode({'stream': stream['id']})}"
 
     def _fetch_models(self) -> None:
-        if self._settings.vision.engine != "lite":
+        vision = self._settings.vision
+        if vision.engine not in ("lite", "sam3"):
             return
+        from streamer.vision.checkpoints import CheckpointStore
         from streamer.vision.models import ModelStore
 
         self._say("models: checking")
-        ModelStore(self._settings.data_folder).ensure(self._settings.vision.pack, self._say)
+        if vision.engine == "sam3":  # gigabytes behind a licence: never fetched unasked
+            CheckpointStore(self._settings.data_folder).ensure(vision.sam3.checkpoint, vision.sam3.backend)
+        ModelStore(self._settings.data_folder).ensure(vision.pack, self._say)
 
     def _serve_args(self) -> list[str]:
         options, service = self._options, self._settings.service

@@ -13,6 +13,21 @@ from streamer.vision.models import ModelStore
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A slow test runs where it is asked for: by its file on the command line, or by `-m slow`."""
+    asked = [argument.partition("::")[0] for argument in config.invocation_params.args if ".py" in argument]
+    if "slow" in (config.option.markexpr or ""):
+        return
+    slow = [
+        item
+        for item in items
+        if item.get_closest_marker("slow") is not None and not any(str(item.path).endswith(name) for name in asked)
+    ]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's STREAMER_* variables do not change what a test sees."""

@@ -12,6 +12,8 @@ torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'ide
 
 from streamer.errors import PromptUnsupported  # noqa: E402
 from streamer.vision.engines.base import Picture, Region  # noqa: E402
+from streamer.vision.engines.sam3 import association  # noqa: E402
+from streamer.vision.engines.sam3 import engine as engine_module  # noqa: E402
 from streamer.vision.engines.sam3.association import assign_faces, box_around, overlap  # noqa: E402
 from streamer.vision.engines.sam3.engine import Sam3Engine, encode_together  # noqa: E402
 from streamer.vision.engines.sam3.headroom import Headroom  # noqa: E402
@@ -180,6 +182,30 @@ def test_where_detector_and_tracker_agree_a_frame_is_kept_at_most_four(network: 
         outputs = scene._tracker.memory.output_dict_per_obj[(1, None)]
         assert sorted(outputs["cond_frame_outputs"]) == [18, 21, 24, 27]
         assert 27 not in outputs["non_cond_frame_outputs"]
+
+
+def test_good_frames_are_kept_and_others_are_not(
+    engine: Sam3Engine, picture: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is good is for a trained network to say: here everything is, or nothing."""
+    face = (70.0, 30.0, 90.0, 50.0)
+    for name in ("FACE_COVERED", "SAME_PERSON", "GOOD_OVERLAP", "GOOD_SCORE", "GOOD_LOGIT"):
+        monkeypatch.setattr(engine_module, name, -1.0)
+    monkeypatch.setattr(association, "FACE_COVERED", 0.0)
+    for index in range(24):
+        engine.encode(picture(index))
+        if index == 0:
+            engine.prompt(1, box_xyxy=BOXES[1])
+        elif index % 4 == 0 and index < 21:
+            engine.prompt(1, face_xyxy=face)
+        engine.propagate([1])
+    assert conditioning_frames(engine, 1) == [8, 12, 16, 20]
+    monkeypatch.setattr(engine_module, "GOOD_LOGIT", 1e9)
+    for index in range(24, 40):
+        engine.encode(picture(index))
+        engine.prompt(1, face_xyxy=face)
+        engine.propagate([1])
+    assert conditioning_frames(engine, 1) == [8, 12, 16, 20]
 
 
 def test_lost_and_found_again(engine: Sam3Engine, network: Network, picture: Pictures) -> None:

@@ -160,3 +160,19 @@ def test_the_port_on_the_package(networks: tuple[MetaNetwork, Network], picture:
         engine.close()
         engine.close()
         assert engine.tensors() == []
+
+
+@torch.inference_mode()
+def test_with_its_memory_selection_memory_stays_flat_too(
+    networks: tuple[MetaNetwork, Network], picture: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks[0].tracker_model, "use_memory_selection", True)
+    tracker = networks[0].tracker()
+    sizes = []
+    for index in range(36):
+        (features,) = networks[0].encode([picture(index).bgr])
+        tracker.begin(features)
+        tracked = tracker.seed("a", box=BOX) if index == 0 else tracker.track(["a"])[0]
+        assert torch.isfinite(tracked.logits).all()
+        sizes.append(len(tracker.tensors()))
+    assert max(sizes[26:]) <= max(sizes[:26])

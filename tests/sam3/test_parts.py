@@ -99,3 +99,22 @@ def test_a_part_that_nobody_asks_for_is_forgotten_and_goes_with_its_person(
     engine.remove(1)
     assert engine._scene.keys() == []
     assert engine.part(1, "shirt") is None
+
+
+def test_people_and_parts_that_are_due_together_share_one_batch(
+    engine: Sam3Engine, network: Network, picture: Pictures
+) -> None:
+    start(engine, picture)
+    looks = Calls(network.model.detector_model.detr_decoder, "vision_features")
+    batches = []
+    for index in range(1, 20):
+        engine.encode(picture(index))
+        if index % 4 == 0:
+            engine.prompt(1, face_xyxy=(60, 40, 90, 70))
+        engine.propagate([1])
+        engine.part(1, "shirt")
+        batches.append(list(looks.batches))
+        looks.batches.clear()
+    assert [2] in batches
+    # Never a second look at one picture, but where a new person's parts are sought.
+    assert all(len(batch) <= 1 for batch in batches if 2 in batch)

@@ -222,6 +222,13 @@ def test_the_doctor_fails_where_something_fails(run: Run, tmp_path: Path, taken_
 # Models
 
 
+def test_up_with_sam3_says_at_once_how_to_get_the_checkpoint(run: Run, data_dir: Path) -> None:
+    ports = ("--port", "0", "--dashboard-port", "0", "--no-browser")
+    status, _, err = run("up", "--engine", "sam3", *ports, "--data-dir", str(data_dir))
+    assert status == 1
+    assert err.splitlines()[-1].startswith("streamer: checkpoint sam3 is not here; run `streamer models pull sam3`")
+
+
 def test_models_are_listed_with_state_and_licence(data_dir: Path) -> None:
     result = invoke("models", "list", "--data-dir", str(data_dir))
     assert result.exit_code == 0

@@ -217,7 +217,7 @@ class Sam3Engine:
         """By track: the detected person of each face, one to one; a face that nobody covers is left out."""
         if not faces or self._network.family != "sam3":
             return {}
-        found = self._scene.find([PERSON])[PERSON]
+        found = self._scene.find([PERSON, *self._parts.due()])[PERSON]
         ids = list(faces)
         chosen = assign_faces(found.masks, found.scores.tolist(), [faces[i] for i in ids], self._scene.size)
         return {

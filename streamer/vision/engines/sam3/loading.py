@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +61,11 @@ def load_network(folder: Path, options: Sam3Options) -> Network | MetaNetwork:
     """
     check_device(options.device)
     if options.backend == "meta":
-        return _load_meta(folder, options)
+        if options.device != "cuda":
+            raise ConfigError(
+                "backend meta needs vision.device cuda: the package asks for CUDA itself; use backend transformers"
+            )
+        return load_meta(folder, options)
     from streamer.vision.engines.sam3.network import DTYPES, Network
 
     model, family = _pretrained(folder)
@@ -118,10 +123,12 @@ def _pretrained(folder: Path) -> tuple[Any, str]:
     return model, family
 
 
-def _load_meta(folder: Path, options: Sam3Options) -> MetaNetwork:
-    """Meta's own detector and tracker, of which memory selection is part as in its demo."""
-    if options.device != "cuda":
-        raise ConfigError("backend meta needs vision.device cuda: the package asks for CUDA itself; use transformers")
+def load_meta(folder: Path, options: Sam3Options) -> MetaNetwork:
+    """Meta's own detector and tracker with its memory selection, as its own video model has them.
+
+    Raises:
+        ConfigError, VisionUnavailable, ModelMissing: as `load_network`.
+    """
     if options.image_size not in (None, 1008):
         raise ConfigError(f"backend meta works at 1008 pixels only, not at {options.image_size}")
     try:
@@ -132,13 +139,16 @@ def _load_meta(folder: Path, options: Sam3Options) -> MetaNetwork:
         ) from exc
     from streamer.vision.engines.sam3.meta import MetaNetwork
 
-    with bpe_vocabulary(folder) as vocabulary:
-        model = build_sam3_video_model(
-            checkpoint_path=str(folder / META_WEIGHTS),
-            load_from_HF=False,
-            bpe_path=str(vocabulary),
-            device=options.device,
-        )
+    weights = folder / META_WEIGHTS
+    try:
+        with bpe_vocabulary(folder) as vocabulary:
+            model = build_sam3_video_model(
+                checkpoint_path=str(weights), load_from_HF=False, bpe_path=str(vocabulary), device=options.device
+            )
+    except (OSError, RuntimeError, pickle.UnpicklingError) as exc:
+        if isinstance(exc, torch.OutOfMemoryError):
+            raise VisionUnavailable(f"the memory of {options.device} is full while {weights} is loaded") from exc
+        raise ModelMissing(f"{weights} cannot be read ({_first_line(exc)}): pull it again") from exc
     model.requires_grad_(False)
     return MetaNetwork(model.detector, model.tracker, options)
 

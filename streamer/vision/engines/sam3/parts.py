@@ -46,6 +46,15 @@ class Parts:
         """Parts of these tracks that somebody still asks for: to be tracked together with the people."""
         return [key for key in self._parts if key[0] in track_ids]
 
+    def due(self) -> list[str]:
+        """Phrases that the detector will be asked for on this picture: to be sought together with the people."""
+        frame, seen = self._scene.frame, self._scene.seen
+        return [
+            key[1]
+            for key, part in self._parts.items()
+            if key[1] is not None and frame - part.wanted <= 1 and self._due(part, seen.get(key))
+        ]
+
     def see(self, key: Key, person: Seen) -> Seen | None:
         """The part on the current picture, cut to the person; None: it is not to be seen."""
         scene, frame = self._scene, self._scene.frame
