@@ -54,9 +54,9 @@ def matte(mask: np.ndarray, luma: np.ndarray) -> np.ndarray:
     wanted = solid(mask[rect.luma]).astype(np.float32)
     filtered = _guided(guide, wanted, radius)
     # Far from the edge the mask is certain: the guide must neither fill holes of its own nor leave a veil.
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    surely = cv2.erode(wanted, kernel, borderType=cv2.BORDER_REPLICATE)
-    perhaps = cv2.dilate(wanted, kernel, borderType=cv2.BORDER_REPLICATE)
+    near = cv2.blur(solid(mask[rect.luma]), (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REPLICATE)
+    surely = np.where(near == 255, np.float32(255), np.float32(0))
+    perhaps = np.where(near > 0, np.float32(255), np.float32(0))
     contrast = np.clip((filtered - 127.5) * 1.6 + 127.5, 0, 255)
     alpha[rect.luma] = np.clip(contrast, surely, perhaps).astype(np.uint8)
     return alpha
@@ -80,6 +80,5 @@ def _guided(guide: np.ndarray, wanted: np.ndarray, radius: int) -> np.ndarray:
 
 def rgba(bgr: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8 BGRA, as OpenCV writes it; colours under alpha 0 are black, so that nothing hides there."""
-    shown = bgr.copy()
-    shown[alpha == 0] = 0
-    return np.dstack((shown, alpha))
+    picture: np.ndarray = cv2.merge((*cv2.split(cv2.copyTo(bgr, alpha)), alpha))
+    return picture
