@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from streamer.errors import ConfigError, MemberUnknown, PhotoRefused
@@ -15,6 +16,7 @@ from streamer.service.settings import Settings
 from streamer.tracks import FrameResult
 from streamer.vision import enrolment, photos
 from streamer.vision.cuts import CutDetector
+from streamer.vision.engines.base import LookAhead, MaskEngine, Picture
 from streamer.vision.gallery import Gallery
 from streamer.vision.known import Known
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from streamer.vision.processor import FrameProcessor
 
 Say = Callable[[str], None]
+BATCH = 4
+"""Pictures that go through an image encoder together: most of what a batch gains, at little memory."""
 _LOOK_FRAMES = 15
 """Frames between two looks for faces, about, when masks are sought on every n-th frame only."""
 
@@ -52,8 +56,16 @@ class Sight:
         models = build_models(settings.vision, settings.data_folder, say)
         return cls(settings, models, stored_faces(settings, models) if known is None else known)
 
-    def processor(self, cast: Cast, *, still: bool = False, every: int = 1, first_track_id: int = 1) -> FrameProcessor:
-        """A processor for one file, or one photo.
+    def processor(
+        self,
+        cast: Cast,
+        *,
+        still: bool = False,
+        every: int = 1,
+        first_track_id: int = 1,
+        engine: MaskEngine | None = None,
+    ) -> FrameProcessor:
+        """A processor for one file, or one photo; on a fresh engine, or on `engine`.
 
         Raises:
             PromptUnsupported: the engine cannot answer the object prompt.
@@ -64,7 +76,7 @@ class Sight:
         if every > 1:
             vision = vision.model_copy(update={"identity_every": max(1, _LOOK_FRAMES // every)})
         processor = FrameProcessor(
-            self.models.engine(), self.models.faces, vision, still=still, first_track_id=first_track_id
+            engine or self.models.engine(), self.models.faces, vision, still=still, first_track_id=first_track_id
         )
         processor.set_known(self.known)
         processor.set_target(cast.target())
@@ -142,11 +154,16 @@ def joined(first: Known, second: Known) -> Known:
 
 
 class Watcher:
-    """Vision over the frames of one file, in order: all of them, or every n-th with the ones between filled in."""
+    """Vision over the frames of one file, in order: all of them, or every n-th with the ones between filled in.
 
-    def __init__(self, processor: FrameProcessor, every: int) -> None:
-        self._processor = processor
+    An engine that can look ahead gets the pictures of all frames in batches.
+    """
+
+    def __init__(self, sight: Sight, cast: Cast, every: int, first_track_id: int = 1) -> None:
+        engine = sight.models.engine()
+        self._processor = sight.processor(cast, every=every, first_track_id=first_track_id, engine=engine)
         self._every = every
+        self._ahead = engine if every == 1 and isinstance(engine, LookAhead) else None
         self._cuts = CutDetector()
         self._since = 0
         self._between = Between()
@@ -154,6 +171,11 @@ class Watcher:
 
     def step(self, frame: Frame) -> Iterator[tuple[Frame, FrameResult]]:
         """Frames whose result is known now, oldest first."""
+        if self._ahead is not None:
+            self._waiting.append(frame)
+            if len(self._waiting) >= BATCH:
+                yield from self._batch(self._ahead)
+            return
         if self._every == 1:
             yield frame, self._processor.step(frame)
             return
@@ -175,8 +197,23 @@ class Watcher:
 
     def finish(self) -> Iterator[tuple[Frame, FrameResult]]:
         """What still waits."""
-        if self._waiting:
+        if self._ahead is not None:
+            yield from self._batch(self._ahead)
+        elif self._waiting:
             yield from self._look(self._waiting.pop())
+
+    def warm_up(self, frame: Frame) -> None:
+        """See a frame whose result nobody wants."""
+        self._processor.step(frame)
+
+    def _batch(self, engine: LookAhead) -> Iterator[tuple[Frame, FrameResult]]:
+        frames, self._waiting = self._waiting, []
+        if len(frames) > 1:
+            engine.prepare(
+                [Picture(cv2.cvtColor(f.i420, cv2.COLOR_YUV2BGR_I420), f.index, f.pts_seconds) for f in frames]
+            )
+        for frame in frames:
+            yield frame, self._processor.step(frame)
 
     def _look(self, frame: Frame) -> Iterator[tuple[Frame, FrameResult]]:
         result = self._processor.step(frame)

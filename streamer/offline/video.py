@@ -221,8 +221,7 @@ class _Run:
         """Pictures with their results, and sound."""
         earlier = None if self._leftover is None else _Earlier(self._leftover, self._sight, self._order)
         first_id = 1 if earlier is None else earlier.next_track_id
-        processor = self._sight.processor(self._order.cast, every=self._order.every, first_track_id=first_id)
-        watcher = Watcher(processor, self._order.every)
+        watcher = Watcher(self._sight, self._order.cast, self._order.every, first_id)
         try:
             for item in items:
                 if self._stop.is_set():
@@ -234,7 +233,7 @@ class _Run:
                 self._timed(item)
                 if item.index < done and earlier is not None:
                     if item.frame is not None:
-                        processor.step(item.frame)
+                        watcher.warm_up(item.frame)
                     yield earlier.next(item)
                     self._meter.step()
                 elif item.frame is not None:

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
 
 from streamer.errors import PromptUnsupported  # noqa: E402
-from streamer.vision.engines.base import Picture, Region  # noqa: E402
+from streamer.vision.engines.base import LookAhead, Picture, Region  # noqa: E402
 from streamer.vision.engines.sam3 import association  # noqa: E402
 from streamer.vision.engines.sam3 import engine as engine_module  # noqa: E402
 from streamer.vision.engines.sam3.association import assign_faces, box_around, overlap  # noqa: E402
@@ -274,6 +274,23 @@ def test_streams_that_are_due_together_share_one_batch(network: Network, picture
         np.testing.assert_allclose(one.propagate([1])[1].logits, other.propagate([1])[1].logits, atol=1e-4)
     held = sum(tensor.untyped_storage().nbytes() for tensor in together[0].tensors())
     assert held == pytest.approx(sum(tensor.untyped_storage().nbytes() for tensor in alone[0].tensors()))
+
+
+def test_pictures_known_ahead_share_one_batch(network: Network, picture: Pictures) -> None:
+    ahead, alone = (Sam3Engine(network, Headroom(network)) for _ in range(2))
+    images = Calls(network.model.detector_model.vision_encoder)
+    assert isinstance(ahead, LookAhead)
+    ahead.prepare([picture(index) for index in range(3)])
+    assert images.batches == [3]
+    for index in range(4):  # the last one was not prepared
+        for engine in (ahead, alone):
+            engine.encode(picture(index))
+            if index == 0:
+                engine.prompt(1, box_xyxy=BOXES[1])
+        one, other = ahead.propagate([1])[1], alone.propagate([1])[1]
+        np.testing.assert_allclose(one.logits, other.logits, atol=1e-3)
+    assert images.batches == [3, 1, 1, 1, 1, 1]
+    assert ahead._prepared == {}
 
 
 def test_forgetting_and_closing(engine: Sam3Engine, picture: Pictures) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -104,3 +104,14 @@ class MaskEngine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; twice is fine."""
+
+
+@runtime_checkable
+class LookAhead(Protocol):
+    """What an engine may do besides, where pictures are known before their turn (files)."""
+
+    def prepare(self, pictures: Sequence[Picture]) -> None:
+        """Compute in one batch what `encode` will need of these pictures; their indices tell them apart.
+
+        What an earlier call prepared and nobody encoded is dropped.
+        """

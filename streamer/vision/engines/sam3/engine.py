@@ -72,12 +72,26 @@ class Sam3Engine:
         self._parts = Parts(self._scene, network.options.part_refresh_frames)
         self._pending: dict[int, _Prompt] = {}
         self._faces: dict[int, CarriedFace] = {}
+        self._prepared: dict[int, tuple[int, Features]] = {}
+        """Of pictures to come, by their index: the headroom's generation, and features. Gone once they are encoded."""
         self._lost: dict[int, int] = {}
         """Frames in a row on which a track was looked for and not there."""
 
     def encode(self, picture: Picture) -> None:
         """See `MaskEngine`. Prompts that came after the last `propagate` are answered first, on their own picture."""
-        self.adopt(picture, None)
+        generation, features = self._prepared.pop(picture.index, (-1, None))
+        # After a step down in between, what was prepared is of another input size.
+        self.adopt(picture, features if generation == self._headroom.generation else None)
+
+    def prepare(self, pictures: Sequence[Picture]) -> None:
+        """See `LookAhead`. Where the batch does not fit into memory, each picture goes alone when its turn comes."""
+        try:
+            features = self._network.encode([picture.bgr for picture in pictures])
+        except torch.OutOfMemoryError:
+            Headroom.free()
+            return
+        generation = self._headroom.generation
+        self._prepared = {picture.index: (generation, own) for picture, own in zip(pictures, features, strict=True)}
 
     @torch.inference_mode()
     def adopt(self, picture: Picture, features: Features | None) -> None:
@@ -157,6 +171,7 @@ class Sam3Engine:
     def close(self) -> None:
         """See `MaskEngine`; the network belongs to the worker."""
         self.reset()
+        self._prepared.clear()
         self._scene.close()
 
     @property
