@@ -102,7 +102,7 @@ def dashboard(
     command = [sys.executable, "-m", "streamer", "--data-dir", str(folder), "up", "--no-browser", "--source", "demo"]
     process = subprocess.Popen(
         [*command, "--port", str(port), "--dashboard-port", str(page_port)],
-        env=env | {"STREAMER_TOKEN": TOKEN},
+        env=env | {"STREAMER_TOKEN": TOKEN, "STREAMER_JOBS__PRIORITY": "normal"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
