@@ -246,7 +246,7 @@ def test_a_recording_shows_who_was_on_screen_when(
     settled(page)
     video = page.locator(".recording video.after")
     until(lambda: loaded(video), "the recording to be loaded")
-    assert page.locator(".names span").all_inner_texts() == [f"{MEMBER}0:02", "rei0:02", "unknown0:01"]
+    assert page.locator(".names span").all_inner_texts() == [f"{MEMBER}2.0 s", "rei1.6 s", "unknown1.2 s"]
     assert [row.locator("i").count() for row in page.locator(".rows div").all()] == [2, 1, 1]
     area = page.locator(".plot").bounding_box()
     assert area is not None
