@@ -19,13 +19,15 @@ _ICON = str(Path(__file__).parent / "icon.svg")
 
 st.set_page_config(page_title="Streamer", page_icon=_ICON, layout="wide")
 look.apply()
+# views/, not pages/: Streamlit takes a folder of that name for a navigation of its own, which it shows to whoever opens
+# a page's own address before anybody has opened the root's.
 st.navigation(
     [
-        st.Page("pages/live.py", title="Live", icon=":material/videocam:", default=True),
-        st.Page("pages/members.py", title="Members", icon=":material/group:"),
-        st.Page("pages/images.py", title="Images", icon=":material/image_search:"),
-        st.Page("pages/videos.py", title="Videos", icon=":material/movie:"),
-        st.Page("pages/recordings.py", title="Recordings", icon=":material/video_library:"),
+        st.Page("views/live.py", title="Live", icon=":material/videocam:", default=True),
+        st.Page("views/members.py", title="Members", icon=":material/group:"),
+        st.Page("views/images.py", title="Images", icon=":material/image_search:"),
+        st.Page("views/videos.py", title="Videos", icon=":material/movie:"),
+        st.Page("views/recordings.py", title="Recordings", icon=":material/video_library:"),
     ],
     position="top",
 ).run()

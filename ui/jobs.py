@@ -48,11 +48,18 @@ def choose(job_id: str) -> None:
         st.query_params["job"] = job_id
 
 
-def title(job: Json) -> str:
-    """What a list of jobs calls one."""
-    names = [str(given["name"]) for given in job.get("inputs") or []]
-    if job["kind"] == "render" and "job" in job["spec"]:
-        return "Re-render of a video"
+def original(job: Json, every: Sequence[Json]) -> Json | None:
+    """The video job whose results a render drew anew, while it is there."""
+    wanted = job["spec"].get("job")
+    return next((other for other in every if other["id"] == wanted), None) if wanted else None
+
+
+def title(job: Json, every: Sequence[Json] = ()) -> str:
+    """What a list of jobs calls one: what it was made from, of a render the video that is found in `every`."""
+    source = original(job, every)
+    if source is None and "job" in job["spec"]:
+        return "A deleted video"
+    names = [str(given["name"]) for given in (source or job).get("inputs") or []]
     if len(names) > 1:
         return f"{len(names)} photos"
     return names[0] if names else str(job["id"])
@@ -135,12 +142,12 @@ def _listing(kinds: tuple[str, ...], empty: str) -> None:
     if not jobs:
         st.html(f"<div class='sr-empty'>{escape(empty)}</div>")
     for job in jobs[:SHOWN]:
-        _row(api, job)
+        _row(api, job, jobs)
     if len(jobs) > SHOWN:
         st.caption(f"And {len(jobs) - SHOWN} earlier ones.")
 
 
-def _row(api: Service, job: Json) -> None:
+def _row(api: Service, job: Json, every: Sequence[Json]) -> None:
     job_id = str(job["id"])
     shown = st.query_params.get("job") == job_id
     with st.container(border=True, key=f"job-{job_id}"):
@@ -153,12 +160,12 @@ def _row(api: Service, job: Json) -> None:
             else:
                 st.html("<div class='sr-thumb'></div>")
         with right:
-            st.html(f"{_head(job)}{state_line(job)}{_bar(job)}")
+            st.html(f"{_head(job, every)}{state_line(job)}{_bar(job)}")
             _buttons(api, job, shown)
 
 
-def _head(job: Json) -> str:
-    return f"<div class='sr-title'>{escape(title(job))}</div><div class='sr-more'>{escape(about(job))}</div>"
+def _head(job: Json, every: Sequence[Json]) -> str:
+    return f"<div class='sr-title'>{escape(title(job, every))}</div><div class='sr-more'>{escape(about(job))}</div>"
 
 
 def _bar(job: Json) -> str:
@@ -225,9 +232,12 @@ def waiting(job: Json, nothing: str) -> None:
 @st.fragment(run_every=EVERY_SECONDS)
 def _follow(job_id: str) -> None:
     try:
-        job = service().read(f"/api/jobs/{job_id}")
+        every = service().jobs()
     except ServiceError:
         return
+    job = next((job for job in every if job["id"] == job_id), None)
+    if job is None:
+        return
     with st.container(border=True):
-        st.html(f"{_head(job)}{state_line(job)}{_bar(job)}")
+        st.html(f"{_head(job, every)}{state_line(job)}{_bar(job)}")
         st.caption("The page may be closed meanwhile: the service goes on, and leaves live streams their time.")

@@ -10,8 +10,8 @@ from typing import Any
 
 from streamer.jobs.job import Job
 
-PROGRAM = (sys.executable, "-P", "-m", "streamer.jobs.background", "streamer")
-"""What is started, with the arguments behind it. -P: the folder that the service stands in lends it no modules."""
+STARTER = (sys.executable, "-P", "-m", "streamer.jobs.background")
+"""What is started: priority, module and arguments follow. -P: the folder of the service's start lends it no modules."""
 
 SIDECAR = "results.jsonl"
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from streamer.egress.recordings import find_recording
 from streamer.errors import JobConflict, JobRefused, LimitReached, StreamerError
 from streamer.jobs import folder as files
-from streamer.jobs.command import PROGRAM, SIDECAR, Paths, arguments
+from streamer.jobs.command import SIDECAR, STARTER, Paths, arguments
 from streamer.jobs.folder import JobFolder
 from streamer.jobs.job import ENDED, Input, Job, JobSpec, Progress, State
 from streamer.jobs.process import INTERRUPTED, Ending, JobProcess, end_orphan
@@ -67,17 +67,17 @@ class Jobs:
     Args:
         root: folder of the list and of the jobs' files, made if need be.
         recordings: folder that recordings are looked for in.
-        program: command that gets the arguments; another one for tests.
+        module: Python module that gets the arguments; another one for tests.
 
     Raises:
         ConfigError: the list of jobs cannot be used. (Blocks: make it on a thread.)
     """
 
-    def __init__(self, settings: Settings, root: Path, recordings: Path, program: Sequence[str] = PROGRAM) -> None:
+    def __init__(self, settings: Settings, root: Path, recordings: Path, module: str = "streamer") -> None:
         self._settings = settings
         self._root = root
         self._recordings = recordings
-        self._program = tuple(program)
+        self._command = (*STARTER, settings.jobs.priority, module)
         self._store = JobStore(root / "jobs.db")
         self._running: dict[str, _Running] = {}
         self._wake = asyncio.Event()
@@ -329,7 +329,7 @@ class Jobs:
         paths = self._paths(job)
         data_dir = self._settings.data_folder.absolute()
         engine = self._settings.vision.engine
-        process = JobProcess([*self._program, *arguments(job, paths, data_dir, config, engine)])
+        process = JobProcess([*self._command, *arguments(job, paths, data_dir, config, engine)])
         self._store.change(job.id, pid=process.pid, pid_started=process.started)
         return process
 

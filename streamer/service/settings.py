@@ -87,6 +87,7 @@ class RosterMember(_Section):
 
 
 class JobSettings(_Section):
+    priority: Literal["idle", "low", "normal"] = "idle"
     max_running: int = Field(1, ge=1, le=16)
     max_queued: int = Field(20, ge=1, le=1000)
     max_upload_bytes: int = Field(4_000_000_000, ge=1_000_000)

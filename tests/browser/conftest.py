@@ -58,6 +58,8 @@ class Dashboard:
     """The service, with its token."""
     demo: str
     """Id of the demo's stream."""
+    folder: Path
+    """The service's data folder."""
 
 
 @pytest.fixture(scope="package")
@@ -102,7 +104,7 @@ def dashboard(
     command = [sys.executable, "-m", "streamer", "--data-dir", str(folder), "up", "--no-browser", "--source", "demo"]
     process = subprocess.Popen(
         [*command, "--port", str(port), "--dashboard-port", str(page_port)],
-        env=env | {"STREAMER_TOKEN": TOKEN},
+        env=env | {"STREAMER_TOKEN": TOKEN, "STREAMER_JOBS__PRIORITY": "normal"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -115,7 +117,7 @@ def dashboard(
         (demo,) = parse_qs(urlsplit(url).query)["stream"]
         headers = {"Authorization": f"Bearer {TOKEN}"}
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30, trust_env=False) as api:
-            yield Dashboard(url, api, demo)
+            yield Dashboard(url, api, demo, folder)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -205,9 +207,11 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 
 
 def _is_complaint(message: ConsoleMessage) -> bool:
-    """An error, but not that of ending a session whose stream was ended a moment before."""
-    of_a_session = any(way in message.location.get("url", "") for way in ("/whep/", "/whip/"))
-    return message.type == "error" and not (of_a_session and "404" in message.text)
+    """An error, but not that of ending a session whose stream was ended a moment before, nor of a refused upload."""
+    url = message.location.get("url", "")
+    expected = {"404": ("/whep/", "/whip/"), "422": ("/api/jobs",)}
+    known = any(status in message.text and way in url for status, ways in expected.items() for way in ways)
+    return message.type == "error" and not known
 
 
 @pytest.fixture(scope="package")

@@ -128,7 +128,7 @@ def test_a_recording_plays_and_is_deleted(page: Page, dashboard: Dashboard, scre
     page.wait_for_timeout(3000)
     press(page, "Stop recording")
     page.get_by_role("link", name="Recordings").click()
-    video = page.locator(".recording video")
+    video = page.locator(".recording video.after")
     until(lambda: video.evaluate("video => video.readyState >= 2 && video.duration > 0"), "the recording to be loaded")
     page.screenshot(path=screenshots / "recordings.png")
     with page.expect_download() as download:

@@ -13,7 +13,7 @@ from streamlit.testing.v1.element_tree import Button
 
 from tests import standin
 
-PAGES = Path(__file__).parents[2] / "ui" / "pages"
+PAGES = Path(__file__).parents[2] / "ui" / "views"
 
 
 @pytest.fixture

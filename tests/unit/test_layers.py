@@ -81,6 +81,12 @@ def test_the_dashboard_imports_no_models_and_no_media() -> None:
     assert not crossings
 
 
+def test_streamlit_finds_no_pages_of_its_own_beside_the_dashboard() -> None:
+    """It would show them, without the dashboard's navigation, to whoever opens a page's address first."""
+    assert (PACKAGE.parent / "ui" / "app.py").exists()
+    assert not list((PACKAGE.parent / "ui" / "pages").glob("*.py"))
+
+
 def imports_of_ui(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

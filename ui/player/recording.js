@@ -11,12 +11,13 @@ const ICONS = {
 const COLOURS = ["#3d8bfd", "#2fbf71", "#f0883e", "#a97bff", "#e6638f", "#26b8c4", "#c9a227", "#7a8b99"];
 const UNNAMED = "#8a94a0";
 const STEP_SECONDS = 1;
+const FINE_SECONDS = 20; // shorter videos are told in tenths of a second
 const APART_SECONDS = 0.12; // the two pictures of a comparison are brought together when they are further apart
 
 const icon = (name) => `<svg viewBox="0 0 24 24" aria-hidden="true"><path d="${ICONS[name]}"/></svg>`;
 
 function clock(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
+  const whole = Math.max(0, Math.floor(seconds + 0.05));
   const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   const two = (number) => String(number).padStart(2, "0");
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
@@ -176,7 +177,8 @@ class Recording {
     const sounds = video.mozHasAudio || video.webkitAudioDecodedByteCount > 0 || video.audioTracks?.length > 0;
     this.muteButton.hidden = !sounds && !video.muted;
     this.muteButton.innerHTML = icon(video.muted ? "muted" : "sound");
-    this.time.textContent = length ? `${clock(video.currentTime)} / ${clock(length)}` : "–:––";
+    const told = (seconds) => (length < FINE_SECONDS ? seconds.toFixed(1) : clock(seconds));
+    this.time.textContent = length ? `${told(video.currentTime)} / ${told(length)}${length < FINE_SECONDS ? " s" : ""}` : "–:––";
     this.head.style.left = length ? `${(100 * video.currentTime) / length}%` : "0";
     this.plot.setAttribute("aria-valuemax", length.toFixed(1));
     this.plot.setAttribute("aria-valuenow", video.currentTime.toFixed(1));
@@ -228,7 +230,7 @@ class Recording {
       name.textContent = person.name ?? "unknown";
       name.title = name.textContent;
       const total = document.createElement("small");
-      total.textContent = clock(person.seconds);
+      total.textContent = length < FINE_SECONDS ? `${person.seconds.toFixed(1)} s` : clock(person.seconds);
       name.append(total);
       names.push(name);
       const row = document.createElement("div");
@@ -249,7 +251,7 @@ class Recording {
     this.feet.replaceChildren(
       ...feet.map((share) => {
         const tick = document.createElement("span");
-        tick.textContent = clock(share * length);
+        tick.textContent = length < FINE_SECONDS ? `${(share * length).toFixed(1)} s` : clock(share * length);
         return tick;
       }),
     );

@@ -144,14 +144,14 @@ def _result(api: Service, job: Json, every: list[Json]) -> None:
     if video is None:
         st.warning("This job left no video.", icon=":material/warning:")
         return
-    original = _original(job, every)
+    original = jobs.original(job, every)
     stem = jobs.title(original or job).rsplit(".", 1)[0]
     downloads = [("Download video", str(video["url"]), f"{stem}_{_kind(job)}.{str(video['name']).rsplit('.', 1)[1]}")]
     if "results.jsonl" in files:
         downloads.append(("Download results", str(files["results.jsonl"]["url"]), f"{stem}.jsonl"))
     transparent = bool(job["spec"].get("transparent"))
     before = None if transparent else _before(original or job, job)
-    st.markdown(f"**{plain(jobs.title(job))}** · {plain(jobs.about(job))}")
+    st.markdown(f"**{plain(jobs.title(job, every))}** · {plain(jobs.about(job))}")
     show_film(api, str(video["url"]), downloads, _timeline(api, original or job), before, alpha=transparent)
     _words(job)
     if "results.jsonl" in files or job["kind"] == "render":
@@ -161,12 +161,6 @@ def _result(api: Service, job: Json, every: list[Json]) -> None:
 def _kind(job: Json) -> str:
     spec = job["spec"]
     return "transparent" if spec.get("transparent") else str(spec.get("style") or "annotated")
-
-
-def _original(job: Json, every: list[Json]) -> Json | None:
-    """The video job whose results a render drew anew, while it is there."""
-    wanted = job["spec"].get("job")
-    return next((other for other in every if other["id"] == wanted), None) if wanted else None
 
 
 def _before(source: Json, job: Json) -> tuple[str, float] | None:
