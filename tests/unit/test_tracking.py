@@ -13,12 +13,13 @@ from streamer.vision.known import Known
 from streamer.vision.matching import out_of_scene
 from streamer.vision.naming import Namer
 from streamer.vision.quality import FaceQuality
-from streamer.vision.schedule import LOOK_SECONDS, SOON, LookSchedule
+from streamer.vision.schedule import FACE_ONLY, LOOK_SECONDS, SOON, LookSchedule
 from streamer.vision.thumbnails import thumbnail
 from streamer.vision.tracking import People
 
 CLEAR = FaceQuality(size=120, sharpness=300, yaw=0.0, pitch=0.0)
 EVERY = 15
+MASK = Region((100.0, 90.0, 180.0, 300.0), np.zeros((8, 8), np.float32), 1.0)
 
 
 def box(x: float, y: float = 100.0, size: float = 40.0) -> Box:
@@ -41,7 +42,7 @@ def test_people_whose_turn_it_is_not_count_as_near_as_well() -> None:
     assert people.crowded()
     other.face_known = False
     assert not people.crowded(), "lost"
-    other.region = Region((100.0, 90.0, 180.0, 300.0), np.zeros((8, 8), np.float32), 1.0)
+    other.region = MASK
     assert people.crowded(), "followed on another frame"
     other.face_xyxy = box(300)
     assert not people.crowded()
@@ -64,8 +65,10 @@ def namer() -> Namer:
     return Namer(Known("mobilefacenet_192-test", ("ann",), np.zeros(1, np.int64), np.eye(1, 32, dtype=np.float32)))
 
 
-def looks(schedule: LookSchedule, people: People, namer: Namer, frames: int, doubt_at: int | None = None) -> list[int]:
-    """Frames on which faces are looked for, at 30 frames a second; every look finds ann."""
+def looks(
+    schedule: LookSchedule, people: People, namer: Namer, frames: int, doubt_at: int | None = None, masked: bool = True
+) -> list[int]:
+    """Frames on which faces are looked for, at 30 frames a second; every look finds ann, whose mask is followed."""
     found = []
     for index in range(frames):
         if index == doubt_at:
@@ -74,7 +77,7 @@ def looks(schedule: LookSchedule, people: People, namer: Namer, frames: int, dou
             found.append(index)
             schedule.looked(index / 30)
             if not len(people):
-                people.add(box(100), index / 30)
+                people.add(box(100), index / 30).region = MASK if masked else None
             namer.observe(1, np.eye(1, 32, dtype=np.float32)[0], CLEAR, index / 30)
             namer.decide([1], index / 30)
             schedule.found(True)
@@ -90,6 +93,11 @@ def test_on_doubt_they_are_looked_for_at_once_but_not_on_every_frame(namer: Name
     assert looks(LookSchedule(EVERY), People(6), namer, 40, doubt_at=22) == [0, 15, 22, 37]
     namer.reset()
     assert looks(LookSchedule(EVERY), People(6), namer, 40, doubt_at=16)[:3] == [0, 15, 15 + SOON]
+
+
+def test_a_name_that_rests_on_a_face_alone_is_looked_at_more_often(namer: Namer) -> None:
+    found = looks(LookSchedule(EVERY), People(6), namer, 31, masked=False)
+    assert found == list(range(0, 31, FACE_ONLY))
 
 
 def test_after_a_cut_they_are_looked_for_at_once(namer: Namer) -> None:
