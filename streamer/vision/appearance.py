@@ -7,6 +7,7 @@ says, which comes sooner for it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -16,10 +17,12 @@ from streamer.tracks import Box
 SIDE = 12
 """Pixels a side of the patch that a face is shrunk to."""
 BACK = 4
-"""Frames over which patches are compared: heads that turn take longer, people who pass do not. The frame before is
-compared as well: a cut between two people before the same backdrop is seen at once."""
-ALIKE = 0.4
-"""Correlation from which it is the same thing that is seen; a face that moves and is followed stays above 0.7."""
+"""Frames over which patches are compared: people who pass need no longer."""
+JUMPED = 0.35
+"""Correlation with the frame before, below which it is another picture: a cut between two people before one backdrop
+gives 0.1, heads that turn and gesture 0.46 and more."""
+CHANGED = 0.2
+"""Correlation over `BACK` frames below which it is; a lively singer's own is mostly above 0.35."""
 
 
 class Appearance:
@@ -27,6 +30,13 @@ class Appearance:
 
     def __init__(self) -> None:
         self._patches: dict[int, deque[np.ndarray]] = {}
+
+    def step(self, luma: np.ndarray, faces: Mapping[int, Box]) -> bool:
+        """Whether any of these tracks' `faces` has become another picture on this frame; other tracks are forgotten."""
+        for track in self._patches.keys() - faces.keys():
+            del self._patches[track]
+        # All of them take their patch, whatever the first one says.
+        return any([self.changed(track, luma, face) for track, face in faces.items()])
 
     def changed(self, track: int, luma: np.ndarray, face_xyxy: Box) -> bool:
         """Take the face of `track` on this frame, (H, W) uint8 luma; whether it is another picture than before."""
@@ -36,7 +46,8 @@ class Appearance:
             return False
         past = self._patches.setdefault(track, deque(maxlen=BACK + 1))
         past.append(patch)
-        if min(float((past[back] * patch).sum()) for back in (0, max(len(past) - 2, 0))) >= ALIKE:
+        jumped = len(past) > 1 and float((past[-2] * patch).sum()) < JUMPED
+        if not jumped and (len(past) <= BACK or float((past[0] * patch).sum()) >= CHANGED):
             return False
         past.clear()
         past.append(patch)

@@ -49,6 +49,11 @@ class CutDetector:
         was, self.dissolving = self.dissolving, self._dissolves.step(now)
         return cut or self.dissolving != was
 
+    @property
+    def newest(self) -> Thumbnail | None:
+        """Of the newest frame."""
+        return self._last
+
     def reset(self) -> None:
         """Forget every frame (the source changed)."""
         self._last = self._before_flash = None

@@ -17,13 +17,13 @@ from streamer.vision.engines.synthetic import ellipse_box
 from streamer.vision.journal import Journal
 from streamer.vision.known import Known
 from streamer.vision.labels import LabelPainter, mask_box
-from streamer.vision.matching import Budget, shows, unmatched
+from streamer.vision.matching import Budget, out_of_scene, shows, unmatched
 from streamer.vision.naming import Namer, Naming
 from streamer.vision.prompts import phrases, union
 from streamer.vision.schedule import HOPELESS, LookSchedule
 from streamer.vision.smoothing import Smoother
 from streamer.vision.story import TrackStory, nobody_knows
-from streamer.vision.tracking import People, Person, clip_box, person_box
+from streamer.vision.tracking import People, Person, clip_box
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
@@ -169,11 +169,11 @@ class FrameProcessor:
         return self._names.get(person.id, Naming(None, None)).name
 
     def _due_look(self, frame: Frame) -> bool:
-        """Whether to look for faces on this frame: at once in a new shot, soon where anything is doubtful."""
-        luma = planes(frame.i420)[0]
-        for person in self._people:
-            if person.fresh and person.face_known and self._appearance.changed(person.id, luma, person.face_xyxy):
-                self._schedule.doubt()
+        """Whether to look for faces on this frame: at once in a new shot, soon where a name is doubtful."""
+        named = [person for person in self._people if self._name(person) is not None]
+        faces = {person.id: person.face_xyxy for person in named if person.fresh and person.face_known}
+        if self._appearance.step(planes(frame.i420)[0], faces):
+            self._schedule.doubt()
         return self._schedule.due(self._people, self._namer, frame.pts_seconds)
 
     def _due(self) -> list[Person]:
@@ -277,6 +277,8 @@ class FrameProcessor:
         for person in self._people:
             if person.id not in seen:
                 person.face_missed += 1
+                if out_of_scene(person, self._cuts.newest):
+                    self._namer.doubt(person.id)
         budget = Budget(len(faces) if self._still else COMPARED_A_LOOK)
         need: list[Person] = []
         # The faces of the target and of undecided tracks come first.
@@ -313,6 +315,7 @@ class FrameProcessor:
                     continue
                 self._drop(min(spare, key=lambda person: person.face_xyxy[3] - person.face_xyxy[1]))
             person = self._people.add(face.box_xyxy, frame.pts_seconds)
+            person.scene = self._cuts.newest
             self._engine.prompt(person.id, face_xyxy=face.box_xyxy)
             if probe is not None:
                 self._compare(person, bgr, face, probe, frame)
@@ -320,11 +323,9 @@ class FrameProcessor:
         return new
 
     def _found(self, person: Person, face: Face, frame: Frame) -> None:
-        person.face_xyxy, person.face_at = face.box_xyxy, frame.pts_seconds
-        person.face_known, person.face_missed = True, 0
+        person.found(face.box_xyxy, frame.pts_seconds, self._cuts.newest)
+        self._appearance.forget(person.id)
         self._engine.prompt(person.id, face_xyxy=face.box_xyxy)
-        if person.region is None:
-            person.box_xyxy = person_box(face.box_xyxy)
 
     def _compare(
         self, person: Person, bgr: np.ndarray, face: Face, probe: tuple[np.ndarray, FaceQuality], frame: Frame

@@ -7,6 +7,8 @@ from streamer.vision.tracking import People
 
 SOON = 3
 """Frames between two looks for faces while a name is undecided or a track is lost."""
+FACE_ONLY = 5
+"""Frames between two looks while a name rests on a face alone, because no mask was found that could be followed."""
 EMPTY = 5
 """Frames between two looks while nobody is there, for the first `EMPTY_LOOKS` of a shot."""
 EMPTY_LOOKS = 6
@@ -40,6 +42,10 @@ class LookSchedule:
             return True
         if not len(people):
             return since >= EMPTY and self._empty_looks < EMPTY_LOOKS
+        if since >= FACE_ONLY and any(
+            person.region is None and person.face_missed == 0 and namer.named(person.id) for person in people
+        ):
+            return True
         return since >= SOON and (
             self._doubtful
             or people.crowded()

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from streamer.tracks import MAX_TRACKS, Box
 from streamer.vision.engines.base import Region
+from streamer.vision.thumbnails import Thumbnail
 
 LOST_SECONDS = 1.0
 """A track without mask and face is given up after this time."""
@@ -52,6 +53,8 @@ class Person:
     """`region` is of the current frame."""
     face_known: bool = True
     """`face_xyxy` is of the current frame."""
+    scene: Thumbnail | None = None
+    """The picture on which the face was detected last."""
     face_missed: int = 0
     """Looks for faces in a row that did not find this person's."""
     lost_since: float | None = None
@@ -65,6 +68,13 @@ class Person:
     def visible(self) -> bool:
         """Seen now: a mask of this frame or a face in the newest look."""
         return self.region is not None or self.face_missed == 0
+
+    def found(self, face_xyxy: Box, pts_seconds: float, scene: Thumbnail | None) -> None:
+        """The face was detected on this frame, whose thumbnail is `scene`."""
+        self.face_xyxy, self.face_at, self.scene = face_xyxy, pts_seconds, scene
+        self.face_known, self.face_missed = True, 0
+        if self.region is None:
+            self.box_xyxy = person_box(face_xyxy)
 
 
 class People:
@@ -145,7 +155,8 @@ class People:
 
     def crowded(self) -> bool:
         """Two faces are so near that one may hide the other."""
-        people = [person for person in self._people.values() if person.face_known]
+        # Of the people beside the target one in turn is followed on a frame: the others are where they were just now.
+        people = [person for person in self._people.values() if person.face_known or person.region is not None]
         return any(
             distance(a.face_xyxy, b.face_xyxy) < NEAR for index, a in enumerate(people) for b in people[index + 1 :]
         )

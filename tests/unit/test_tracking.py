@@ -8,14 +8,18 @@ import pytest
 
 from streamer.tracks import Box
 from streamer.vision.appearance import BACK, Appearance
+from streamer.vision.engines.base import Region
 from streamer.vision.known import Known
+from streamer.vision.matching import out_of_scene
 from streamer.vision.naming import Namer
 from streamer.vision.quality import FaceQuality
-from streamer.vision.schedule import LOOK_SECONDS, SOON, LookSchedule
+from streamer.vision.schedule import FACE_ONLY, LOOK_SECONDS, SOON, LookSchedule
+from streamer.vision.thumbnails import thumbnail
 from streamer.vision.tracking import People
 
 CLEAR = FaceQuality(size=120, sharpness=300, yaw=0.0, pitch=0.0)
 EVERY = 15
+MASK = Region((100.0, 90.0, 180.0, 300.0), np.zeros((8, 8), np.float32), 1.0)
 
 
 def box(x: float, y: float = 100.0, size: float = 40.0) -> Box:
@@ -30,6 +34,19 @@ def test_of_two_tracks_on_one_place_the_one_seen_later_stays() -> None:
     assert people.doubles() == [(first, second)]
     first.face_at = 0.7
     assert people.doubles() == [(second, first)]
+
+
+def test_people_whose_turn_it_is_not_count_as_near_as_well() -> None:
+    people = People(6)
+    member, other = people.add(box(100), 0.0), people.add(box(140), 0.0)
+    assert people.crowded()
+    other.face_known = False
+    assert not people.crowded(), "lost"
+    other.region = MASK
+    assert people.crowded(), "followed on another frame"
+    other.face_xyxy = box(300)
+    assert not people.crowded()
+    assert member.face_known
 
 
 def test_faces_go_to_tracks_one_to_one_nearest_first() -> None:
@@ -48,8 +65,10 @@ def namer() -> Namer:
     return Namer(Known("mobilefacenet_192-test", ("ann",), np.zeros(1, np.int64), np.eye(1, 32, dtype=np.float32)))
 
 
-def looks(schedule: LookSchedule, people: People, namer: Namer, frames: int, doubt_at: int | None = None) -> list[int]:
-    """Frames on which faces are looked for, at 30 frames a second; every look finds ann."""
+def looks(
+    schedule: LookSchedule, people: People, namer: Namer, frames: int, doubt_at: int | None = None, masked: bool = True
+) -> list[int]:
+    """Frames on which faces are looked for, at 30 frames a second; every look finds ann, whose mask is followed."""
     found = []
     for index in range(frames):
         if index == doubt_at:
@@ -58,7 +77,7 @@ def looks(schedule: LookSchedule, people: People, namer: Namer, frames: int, dou
             found.append(index)
             schedule.looked(index / 30)
             if not len(people):
-                people.add(box(100), index / 30)
+                people.add(box(100), index / 30).region = MASK if masked else None
             namer.observe(1, np.eye(1, 32, dtype=np.float32)[0], CLEAR, index / 30)
             namer.decide([1], index / 30)
             schedule.found(True)
@@ -74,6 +93,11 @@ def test_on_doubt_they_are_looked_for_at_once_but_not_on_every_frame(namer: Name
     assert looks(LookSchedule(EVERY), People(6), namer, 40, doubt_at=22) == [0, 15, 22, 37]
     namer.reset()
     assert looks(LookSchedule(EVERY), People(6), namer, 40, doubt_at=16)[:3] == [0, 15, 15 + SOON]
+
+
+def test_a_name_that_rests_on_a_face_alone_is_looked_at_more_often(namer: Namer) -> None:
+    found = looks(LookSchedule(EVERY), People(6), namer, 31, masked=False)
+    assert found == list(range(0, 31, FACE_ONLY))
 
 
 def test_after_a_cut_they_are_looked_for_at_once(namer: Namer) -> None:
@@ -106,10 +130,23 @@ def changes(patches: list[np.ndarray], gain: float = 1.0) -> list[int]:
     return found
 
 
+def test_a_face_that_is_missed_in_another_scene_is_told_from_a_turned_head() -> None:
+    room, other = (np.kron(texture(seed), np.ones((6, 8), np.uint8)) for seed in (5, 6))
+    scenes = [thumbnail(cv2.cvtColor(cv2.merge([grey] * 3), cv2.COLOR_BGR2YUV_I420)) for grey in (room, other)]
+    person = People(6).add(box(100), 0.0)
+    assert not out_of_scene(person, scenes[0])
+    person.found(box(100), 0.5, scenes[0])
+    assert not out_of_scene(person, scenes[1]), "the face is there"
+    person.face_missed = 1
+    assert not out_of_scene(person, scenes[0]), "the head turned"
+    assert out_of_scene(person, scenes[1])
+    assert not out_of_scene(person, None)
+
+
 def test_somebody_who_comes_between_is_noticed_within_a_few_frames_and_once() -> None:
     face, other = texture(1), texture(2)
     assert changes([face] * 20 + [other] * 20) == [20]
-    slowly = [cv2.addWeighted(face, 1 - share, other, share, 0) for share in np.linspace(0, 1, 6)]
+    slowly = [cv2.addWeighted(face, 1 - share, other, share, 0) for share in np.linspace(0, 1, 4)]
     (at,) = changes([face] * 20 + slowly + [other] * 20)
     assert 20 < at <= 20 + len(slowly)
 
