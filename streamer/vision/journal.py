@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import cv2
@@ -106,6 +107,7 @@ class Journal:
         """These are members no more: nothing of them stays, neither comparisons nor the faces of tracks so named."""
         if not names:
             return
+        said = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(names, key=len, reverse=True)))
         for record in self._records.values():
             if names & {record.name, *(decision.name for decision in record.decisions)}:
                 record.faces.clear()
@@ -116,6 +118,8 @@ class Journal:
                 for look in record.looks
             ]
             record.looks = deque(looks, maxlen=LOOKS)
+            decisions = [replace(made, reason=said.sub("somebody removed", made.reason)) for made in record.decisions]
+            record.decisions = deque(decisions, maxlen=DECISIONS)
 
     def story(self, track: int) -> TrackStory | None:
         """All that is kept about `track`, which stays for that; None: no face was seen of it, or too long ago."""

@@ -89,7 +89,7 @@ class Namer:
         self._gallery = Templates(known, self._levels(known), self._margin)
         for evidence in self._evidence.values():
             if evidence.name is not None and evidence.name not in known.names:
-                evidence.name, evidence.against = None, f"{evidence.name} is no member any more"
+                evidence.name, evidence.against = None, "the member was removed"
             elif evidence.name is not None and self._means(evidence)[known.names.index(evidence.name)] <= -1.0:
                 # Now, not with the next look: that one would only be "a contrary face".
                 evidence.name, evidence.against = None, f"a person said that this is not {evidence.name}"

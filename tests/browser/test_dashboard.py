@@ -100,7 +100,7 @@ def test_an_enrolled_person_is_named(page: Page, dashboard: Dashboard, astronaut
     page.get_by_label("Name").fill("collins")
     blank = astronaut.with_name("notes.png")
     blank.write_bytes(b"this is no picture")
-    page.locator('input[type="file"]').set_input_files([astronaut, blank])
+    page.locator('input[type="file"]').first.set_input_files([astronaut, blank])
     page.get_by_text("notes.png").wait_for()
     press(page, "Add")
     page.get_by_text("collins: 1 of 2 photos kept.").wait_for()

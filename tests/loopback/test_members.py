@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import io
 import os
+import pty
+import sqlite3
+import struct
+import subprocess
 import sys
+import termios
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +27,7 @@ from streamer.service.app import create_app
 from streamer.service.services import Services
 from streamer.service.settings import Settings
 from streamer.vision.gallery import Gallery
+from streamer.vision.member import NewRejection
 
 pytestmark = pytest.mark.models
 
@@ -214,3 +222,102 @@ async def test_the_command_line_without_a_service(model_data_dir: Path, tmp_path
     assert (status, "did you mean 'eileen'" in err) == (1, True)
     with Gallery(model_data_dir / "gallery") as gallery:
         assert [photo.file for photo in gallery.member("eileen").photos] == ["eileen.png"]
+
+
+def folders(where: Path) -> Path:
+    """Photos of the demo's people, a folder each."""
+    for name, photos in demo_members().items():
+        (where / name).mkdir(parents=True)
+        for number, data in enumerate(photos):
+            (where / name / f"{number}.jpg").write_bytes(data)
+    return where
+
+
+async def test_folders_are_imported_and_moved_to_another_machine(model_data_dir: Path, tmp_path: Path) -> None:
+    photos = folders(tmp_path / "photos")
+    (photos / "eileen" / "smear.jpg").write_bytes(encoded(astronaut().filter(ImageFilter.GaussianBlur(6)), quality=95))
+    (photos / "aux").mkdir()
+    (photos / "aux" / "a.jpg").write_bytes(photos.joinpath("ben", "0.jpg").read_bytes())
+    status, out, err = await streamer(model_data_dir, "members", "import", str(photos), "--group", "Demo")
+    assert status == 0, err
+    rows = [line.split("\t") for line in out.splitlines()]
+    results = {row[1] or row[0]: (row[2], row[3]) for row in rows}
+    assert results["ben/0.jpg"] == ("kept", "")
+    assert "blurred" in results["eileen/smear.jpg"][1]
+    assert "reserved" in results["aux"][1]
+    assert err.splitlines()[-1] == "kept 4 photos of 4 members, refused 2"
+    assert "\x1b" not in out + err, "no progress bar in a pipe"
+
+    archive = tmp_path / "all.zip"
+    status, out, err = await streamer(model_data_dir, "members", "export", str(archive), "--group", "demo")
+    assert (status, out) == (0, f"wrote 4 members with 4 photos to {archive}\n"), err
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "models").symlink_to((model_data_dir / "models").resolve(), target_is_directory=True)
+    status, out, err = await streamer(other, "members", "import", str(archive))
+    assert status == 0, err
+    with Gallery(model_data_dir / "gallery") as before, Gallery(other / "gallery") as after:
+        assert [(member.name, member.group) for member in after.members()] == [
+            (member.name, "Demo") for member in before.members()
+        ]
+        (model_id,) = {model for member in after.members() for photo in member.photos for model in photo.models}
+        assert np.allclose(before.known(model_id).embeddings, after.known(model_id).embeddings, atol=1e-5)
+
+    archive.write_bytes(archive.read_bytes()[:5000])
+    status, _, err = await streamer(other, "members", "import", str(archive))
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "cut short" in err
+    status, _, err = await streamer(other, "members", "export", str(tmp_path / "no" / "where.zip"))
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert (await streamer(other, "members", "import"))[0] == 2
+
+
+def test_a_terminal_gets_a_table_and_a_progress_bar(model_data_dir: Path, tmp_path: Path) -> None:
+    photos = folders(tmp_path / "photos")
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    command = [sys.executable, "-m", "streamer", "members", "import", str(photos)]
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, "STREAMER_DATA_DIR": str(model_data_dir), "TERM": "xterm"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        with contextlib.suppress(OSError):  # the terminal's end, as Linux tells it
+            while part := os.read(master, 4096):
+                shown += part
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+    text = shown.decode()
+    assert "4/4" in text
+    assert "━" in text, "a bar"
+    assert all(word in text for word in ("MEMBER", "PHOTO", "RESULT", "eileen/0.jpg", "kept 4 photos"))
+
+
+async def test_a_change_of_the_model_pack_reads_photos_and_rejected_faces_again(service: Running) -> None:
+    for name, photos in demo_members().items():
+        await service.http.post("/api/members", data={"name": name}, files=parts(photo=photos[0]))
+    gallery, model_id = service.services.gallery, service.services.vision.state.model_id or ""
+    ben = gallery.member("ben").photos[0]
+    reading = await service.services.read_photo(gallery.photo_bytes(ben.id))
+    face = reading.faces[0]
+    crop = NewRejection(gallery.photo_bytes(ben.id), ben.width, ben.height, "a stream", model_id, face)
+    gallery.add_rejected("eileen", crop)
+    before = gallery.known(model_id)
+    # As if all of it had been made by another model.
+    with contextlib.closing(sqlite3.connect(gallery.folder / "gallery.sqlite3", timeout=30)) as database, database:
+        database.execute("UPDATE embeddings SET model_id = 'older'")
+        database.execute("UPDATE rejection_embeddings SET model_id = 'older'")
+    await until(lambda: len(gallery.known(model_id).owners) == len(before.owners))
+    await until(lambda: len(gallery.known(model_id).rejected_owners) == 1)
+    after = gallery.known(model_id)
+    assert np.allclose(before.embeddings, after.embeddings, atol=1e-4)
+    assert float(before.rejected[0] @ after.rejected[0]) > 0.99

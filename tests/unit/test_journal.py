@@ -151,13 +151,16 @@ def test_nothing_stays_of_a_removed_member() -> None:
     look(journal, direction(0), similarity={"ann": 0.7, "bob": 0.1})
     journal.decided(1, "ann", "similarity 0.70", 0.0)
     look(journal, direction(1), track=2, similarity={"ann": 0.2, "bob": 0.6})
-    journal.decided(2, "bob", "similarity 0.60", 0.0)
+    journal.decided(2, "bob", "similarity 0.60, 0.40 ahead of ann", 0.0)
+    journal.decided(2, "bob", "nearer to annabel now", 0.0)
     journal.forget_members(frozenset({"ann"}))
     first, second = told(journal, 1), told(journal, 2)
     assert (first.name, first.faces, first.decisions) == (None, (), ())
     assert first.looks[0].similarity == {"bob": 0.1}
     assert (second.name, len(second.faces)) == ("bob", 1)
     assert second.looks[0].similarity == {"bob": 0.6}
+    reasons = [made.reason for made in second.decisions]
+    assert reasons == ["similarity 0.60, 0.40 ahead of somebody removed", "nearer to annabel now"]
 
 
 def test_nobody_is_known_of_a_track_that_was_never_seen() -> None:
