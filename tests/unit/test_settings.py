@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from streamer.errors import ConfigError
-from streamer.service.settings import Settings, check_binding, load
+from streamer.service.settings import Settings, VisionSettings, check_binding, load
 
 DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
 
@@ -29,6 +29,25 @@ def test_every_key_of_the_default_file_says_what_it_is() -> None:
 
 def test_the_default_file_loads() -> None:
     assert load(DEFAULTS) == Settings()
+
+
+def test_the_file_for_a_gpu_loads_and_says_only_what_differs() -> None:
+    path = DEFAULTS.with_name("gpu.yaml")
+    vision = load(path).vision
+    assert (vision.engine, vision.device, vision.pack) == ("sam3", "cuda", "buffalo_l")
+    changed = {key for key, value in vision.model_dump().items() if value != VisionSettings().model_dump()[key]}
+    assert changed == set(yaml.safe_load(path.read_text(encoding="utf-8"))["vision"])
+
+
+def test_the_settings_of_sam3_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMER_VISION__ENGINE", "sam3")
+    monkeypatch.setenv("STREAMER_VISION__SAM3__BACKEND", "meta")
+    monkeypatch.setenv("STREAMER_VISION__SAM3__IMAGE_SIZE", "672")
+    vision = load().vision
+    assert (vision.engine, vision.sam3.backend, vision.sam3.image_size) == ("sam3", "meta", 672)
+    assert vision.sam3.checkpoint == "sam3"
+    with pytest.raises(ConfigError, match=r"vision\.sam3\.dtype"):
+        load(None, {"vision": {"sam3": {"dtype": "int8"}}})
 
 
 def test_the_file_wins_over_the_defaults_and_keeps_the_rest(tmp_path: Path) -> None:
