@@ -85,6 +85,26 @@ def offline(ctx: typer.Context, seconds: Seconds = None, json_file: JsonFile = N
         _deliver({"offline": measure(made, 12.0 if seconds is None else seconds)}, json_file)
 
 
+@app.command()
+def smoothing(
+    ctx: typer.Context,
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video with people.")],
+    strength: Annotated[
+        float | None, typer.Option("--strength", min=0, max=1, metavar="S", help="Instead of vision.smoothing.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Flicker of masks before and after smoothing, and how far smoothed masks are from raw ones on fast motion."""
+    from rich.console import Console
+
+    from streamer.bench.smoothing import smoothing as measure
+
+    settings = ctx.obj.settings(vision={"smoothing": strength})
+    with Console(stderr=True).status("loading models") as status:
+        numbers = measure(clip, settings, lambda line, *_: status.update(line))
+    _deliver({"smoothing": numbers}, json_file)
+
+
 def _live(
     made: Bench, engine: str | None, seconds: float | None, viewers: int, delay: float, soak: float | None
 ) -> dict[str, Any]:

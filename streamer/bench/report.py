@@ -110,6 +110,19 @@ def _offline(part: dict[str, Any]) -> Iterator[Row]:
     yield f"peak MB of 1080p, and {memory['longer']} times as long", peaks, "<= 1200, flat"
 
 
+def _smoothing(part: dict[str, Any]) -> Iterator[Row]:
+    yield f"masks of {part['clip']}, engine {part['engine']}, strength {part['strength']}", str(part["masks"]), ""
+    flicker, overlap = part["flicker"], part["overlap_with_raw"]
+    yield "flicker, raw / smoothed", f"{_number(flicker['raw'], 4)} / {_number(flicker['smoothed'], 4)}", ""
+    yield "flicker, smoothed of raw", _number(flicker["ratio"]), "<= 0.50"
+    for name, goal in (("all", ""), ("fastest_quarter", ">= 0.98"), ("fast", ">= 0.98")):
+        chosen = overlap[name]
+        speed = f"{100 * chosen['from_speed_widths_per_frame']:.1f} % of the width a frame"
+        what = f"IoU with raw, moving by {speed} or more ({chosen['masks']} masks)"
+        yield what, _number(chosen["mean"], 3), goal
+    yield "smoothing, CPU ms a frame", _number(part["cpu_ms_per_frame"]), ""
+
+
 def _flow(part: dict[str, Any], fps: str, p50: str, p95: str) -> Iterator[Row]:
     delay = part["glass_to_glass_ms"]
     yield "fps out", _number(part["fps_out"][0], 1), fps
@@ -136,6 +149,7 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "synthetic": _synthetic,
     "lite": _lite,
     "soak": _soak,
+    "smoothing": _smoothing,
     "startup": _startup,
     "identity": _identity,
     "offline": _offline,

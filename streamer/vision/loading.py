@@ -14,6 +14,7 @@ from streamer.vision.models import ModelStore, Progress
 from streamer.vision.naming import Namer
 from streamer.vision.processor import FrameProcessor
 from streamer.vision.prompts import phrases
+from streamer.vision.smoothing import Smoother
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
@@ -42,13 +43,26 @@ class Models:
 
         return LiteEngine(self.lite)
 
-    def processor(self, *, still: bool = False, first_track_id: int = 1, namer: Namer | None = None) -> FrameProcessor:
+    def processor(
+        self,
+        *,
+        still: bool = False,
+        first_track_id: int = 1,
+        namer: Namer | None = None,
+        smoother: Smoother | None = None,
+    ) -> FrameProcessor:
         """A fresh processor for one stream; `still`: for photos, each a frame of its own.
 
         `first_track_id`: where ids go on when a stream outlives a worker: an id never means two people.
         """
         return FrameProcessor(
-            self.engine(), self.faces, self.settings, still=still, first_track_id=first_track_id, namer=namer
+            self.engine(),
+            self.faces,
+            self.settings,
+            still=still,
+            first_track_id=first_track_id,
+            namer=namer,
+            smoother=smoother,
         )
 
     def check_phrase(self, prompt: str) -> None:

@@ -52,11 +52,12 @@ class FrameProcessor:
         still: bool = False,
         first_track_id: int = 1,
         namer: Namer | None = None,
+        smoother: Smoother | None = None,
     ) -> None:
         """`faces` None: one track without a face that bears the target's name (engine `synthetic`).
 
         `still`: each frame is a photo of its own: faces are sought at more scales, one look is all the evidence.
-        `namer`: one that listens as well (calibration).
+        `namer`, `smoother`: ones that listen as well (calibration, benchmark).
         """
         self._engine = engine
         self._faces = faces
@@ -71,7 +72,8 @@ class FrameProcessor:
         self._journal = Journal(self._model_id)
         self._cuts = CutDetector()
         self._appearance = Appearance()
-        self._smoother = Smoother(0.0 if still else settings.smoothing)
+        # An invented mask (engine `synthetic`) goes its own way over the picture: nothing there could steady it.
+        self._smoother = smoother or Smoother(0.0 if still or faces is None else settings.smoothing)
         self._painter = LabelPainter()
         self._schedule = LookSchedule(settings.identity_every)
         self._turn = 0
@@ -126,6 +128,7 @@ class FrameProcessor:
         started = time.perf_counter()
         if self._still or (self._faces is not None and self._cuts.step(frame.i420)):
             self._new_shot()
+        self._smoother.show(frame.i420)
         bgr = cv2.cvtColor(frame.i420, cv2.COLOR_YUV2BGR_I420)
         self._engine.encode(Picture(bgr, frame.index, frame.pts_seconds))
         for person in self._people:
