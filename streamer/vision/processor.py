@@ -77,6 +77,7 @@ class FrameProcessor:
         self._painter = LabelPainter()
         self._schedule = LookSchedule(settings.identity_every)
         self._turn = 0
+        self._began = 0.0
         self._names: dict[int, Naming] = {}
 
     @property
@@ -123,14 +124,29 @@ class FrameProcessor:
         self._people.clear()
         self._engine.close()
 
+    @property
+    def engine(self) -> MaskEngine:
+        """Whose `encode` comes between `begin` and `finish`."""
+        return self._engine
+
     def step(self, frame: Frame) -> FrameResult:
         """The result for `frame`; frames come in order."""
-        started = time.perf_counter()
+        picture = self.begin(frame)
+        self._engine.encode(picture)
+        return self.finish(frame, picture)
+
+    def begin(self, frame: Frame) -> Picture:
+        """First part of `step`, for who encodes the pictures of several streams together: `frame` as the engine is to
+        encode it."""
+        self._began = time.perf_counter()
         if self._still or (self._faces is not None and self._cuts.step(frame.i420)):
             self._new_shot()
         self._smoother.show(frame.i420)
         bgr = cv2.cvtColor(frame.i420, cv2.COLOR_YUV2BGR_I420)
-        self._engine.encode(Picture(bgr, frame.index, frame.pts_seconds))
+        return Picture(bgr, frame.index, frame.pts_seconds)
+
+    def finish(self, frame: Frame, picture: Picture) -> FrameResult:
+        """The rest of `step`, after `picture` was encoded."""
         for person in self._people:
             person.fresh = person.face_known = False
         self._propagate(self._due(), frame)
@@ -140,7 +156,7 @@ class FrameProcessor:
         elif not self._cuts.dissolving and self._due_look(frame):
             identified = True
             before = time.perf_counter()
-            new = self._look(self._faces, bgr, frame)
+            new = self._look(self._faces, picture.bgr, frame)
             identity_seconds = time.perf_counter() - before
             self._decide(frame)
             self._propagate(self._chosen(new), frame)
@@ -149,7 +165,7 @@ class FrameProcessor:
         label_map = self._paint(frame)
         tracks = tuple(self._track(person, frame) for person in self._people if self._reported(person))
         self._schedule.end_frame()
-        total = time.perf_counter() - started
+        total = time.perf_counter() - self._began
         return FrameResult(
             frame_index=frame.index,
             pts_seconds=frame.pts_seconds,
