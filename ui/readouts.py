@@ -53,6 +53,8 @@ def _vision_state(vision: Json) -> tuple[str, str] | None:
     state, notice = vision.get("state", "ready"), vision.get("notice")
     if notice == f"vision {state}":
         notice = None  # the picture's notice for this very state
+    elif notice and notice.startswith(f"vision {state}: "):
+        notice = notice.removeprefix(f"vision {state}: ")  # what it is doing: "warming up 3/20"
     if state == "ready":
         return ("wait", f"Vision: {notice}") if notice else ("good", "Vision ready")
     if state == "off":

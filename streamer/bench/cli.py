@@ -85,6 +85,53 @@ def offline(ctx: typer.Context, seconds: Seconds = None, json_file: JsonFile = N
         _deliver({"offline": measure(made, 12.0 if seconds is None else seconds)}, json_file)
 
 
+@app.command()
+def smoothing(
+    ctx: typer.Context,
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video with people.")],
+    strength: Annotated[
+        float | None, typer.Option("--strength", min=0, max=1, metavar="S", help="Instead of vision.smoothing.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Flicker of masks before and after smoothing, and how far smoothed masks are from raw ones on fast motion."""
+    from rich.console import Console
+
+    from streamer.bench.smoothing import smoothing as measure
+
+    settings = ctx.obj.settings(vision={"smoothing": strength})
+    with Console(stderr=True).status("loading models") as status:
+        numbers = measure(clip, settings, lambda line, *_: status.update(line))
+    _deliver({"smoothing": numbers}, json_file)
+
+
+@app.command()
+def engine(
+    ctx: typer.Context,
+    objects: Annotated[int, typer.Option("--objects", min=1, max=16, metavar="N", help="People followed at once.")] = 2,
+    frames: Annotated[int, typer.Option("--frames", min=3, metavar="N", help="Frames that are measured.")] = 30,
+    size: Annotated[int | None, typer.Option("--size", metavar="PIXELS", help="SAM 3's input: 1008, 672, 336.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="TYPE", help="Of SAM: bfloat16, float16, float32.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", metavar="NAME", help="Of SAM: sam3, sam2, edgetam, or a folder.")
+    ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Of SAM: the architecture at full size, without a checkpoint.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Each stage of a mask engine: ms, GFLOP, share of this device's measured peak; memory over time."""
+    from streamer.bench.engine_run import measure
+
+    sam3 = {"image_size": size, "dtype": dtype, "checkpoint": checkpoint}
+    settings = ctx.obj.settings()
+    chosen = {"sam3": settings.vision.sam3.model_dump() | {key: value for key, value in sam3.items() if value}}
+    settings = ctx.obj.settings(vision={"engine": ctx.obj.engine or settings.vision.engine, **chosen})
+    _deliver({"engine": measure(settings, objects, frames, random_weights)}, json_file)
+
+
 def _live(
     made: Bench, engine: str | None, seconds: float | None, viewers: int, delay: float, soak: float | None
 ) -> dict[str, Any]:

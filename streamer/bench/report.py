@@ -110,6 +110,38 @@ def _offline(part: dict[str, Any]) -> Iterator[Row]:
     yield f"peak MB of 1080p, and {memory['longer']} times as long", peaks, "<= 1200, flat"
 
 
+def _engine(part: dict[str, Any]) -> Iterator[Row]:
+    facts = ("engine", "weights", "device", "dtype", "image_size")
+    yield ", ".join(str(part[fact]) for fact in facts if part.get(fact) is not None), "", ""
+    yield "objects followed, found", f"{part['objects']}, {_number(part['objects_found'], 1)}", ""
+    yield "peak of the device, GFLOP/s, measured", _number(part["peak_gflops"], 0), ""
+    for name, stage in part["stages"].items():
+        indent = "  " if name in ("attend", "decode", "remember") else ""
+        told = f"{_number(stage['ms_p50'], 1)} ms"
+        told += f" ({_number(stage['cpu_ms_p50'], 1)} of CPU)" if part["device"] == "cpu" else ""
+        if stage["gflop"]:
+            told += f", {_number(stage['gflop'], 1)} GFLOP, {100 * (stage['share_of_peak'] or 0):.0f} % of peak"
+        yield f"{indent}{name}", told, ""
+    yield "propagate, ms an object", _number(part["propagate_ms_per_object"], 1), ""
+    yield "a frame without detect, ms", _number(part["frame_ms_without_detect"], 1), ""
+    memory = part["memory_mb"]
+    yield "memory MB, first / last frame", f"{_number(memory['first'], 0)} / {_number(memory['last'], 0)}", ""
+    yield "memory, growth MB a frame", _number(memory["growth_mb_per_frame"], 3), "0"
+
+
+def _smoothing(part: dict[str, Any]) -> Iterator[Row]:
+    yield f"masks of {part['clip']}, engine {part['engine']}, strength {part['strength']}", str(part["masks"]), ""
+    flicker, overlap = part["flicker"], part["overlap_with_raw"]
+    yield "flicker, raw / smoothed", f"{_number(flicker['raw'], 4)} / {_number(flicker['smoothed'], 4)}", ""
+    yield "flicker, smoothed of raw", _number(flicker["ratio"]), "<= 0.50"
+    for name, goal in (("all", ""), ("fastest_quarter", ">= 0.98"), ("fast", ">= 0.98")):
+        chosen = overlap[name]
+        speed = f"{100 * chosen['from_speed_widths_per_frame']:.1f} % of the width a frame"
+        what = f"IoU with raw, moving by {speed} or more ({chosen['masks']} masks)"
+        yield what, _number(chosen["mean"], 3), goal
+    yield "smoothing, CPU ms a frame", _number(part["cpu_ms_per_frame"]), ""
+
+
 def _flow(part: dict[str, Any], fps: str, p50: str, p95: str) -> Iterator[Row]:
     delay = part["glass_to_glass_ms"]
     yield "fps out", _number(part["fps_out"][0], 1), fps
@@ -136,6 +168,8 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "synthetic": _synthetic,
     "lite": _lite,
     "soak": _soak,
+    "smoothing": _smoothing,
+    "engine": _engine,
     "startup": _startup,
     "identity": _identity,
     "offline": _offline,

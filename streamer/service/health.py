@@ -23,7 +23,8 @@ async def readyz(response: Response, parts: ServicesDep) -> Readiness:
     """200 once vision is ready (or off by configuration), else 503 with the reasons. Needs no token."""
     state = parts.vision.state
     ready = state.phase == "ready" or parts.settings.vision.engine == "none"
-    reasons = [] if ready else [f"vision {state.phase}" + (f": {state.reason}" if state.reason else "")]
+    why = [text for text in (state.reason, state.doing) if text]
+    reasons = [] if ready else [": ".join([f"vision {state.phase}", *why])]
     if not ready:
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)

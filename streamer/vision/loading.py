@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamer.errors import VisionUnavailable
 from streamer.vision.checkpoints import CheckpointStore
-from streamer.vision.engines.base import MaskEngine
+from streamer.vision.engines.base import MaskEngine, Picture
 from streamer.vision.engines.synthetic import SyntheticEngine
 from streamer.vision.models import ModelStore, Progress
 from streamer.vision.naming import Namer
 from streamer.vision.processor import FrameProcessor
 from streamer.vision.prompts import phrases
+from streamer.vision.smoothing import Smoother
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
@@ -42,14 +44,40 @@ class Models:
 
         return LiteEngine(self.lite)
 
-    def processor(self, *, still: bool = False, first_track_id: int = 1, namer: Namer | None = None) -> FrameProcessor:
+    def processor(
+        self,
+        *,
+        still: bool = False,
+        first_track_id: int = 1,
+        namer: Namer | None = None,
+        smoother: Smoother | None = None,
+    ) -> FrameProcessor:
         """A fresh processor for one stream; `still`: for photos, each a frame of its own.
 
         `first_track_id`: where ids go on when a stream outlives a worker: an id never means two people.
         """
         return FrameProcessor(
-            self.engine(), self.faces, self.settings, still=still, first_track_id=first_track_id, namer=namer
+            self.engine(),
+            self.faces,
+            self.settings,
+            still=still,
+            first_track_id=first_track_id,
+            namer=namer,
+            smoother=smoother,
         )
+
+    @property
+    def encodes_together(self) -> bool:
+        """Whether pictures of several streams cost less together (`encode`)."""
+        return self.sam3 is not None
+
+    def encode(self, processors: Sequence[FrameProcessor], pictures: Sequence[Picture]) -> None:
+        """Make each picture the current one of its processor's engine, in one batch where that costs less."""
+        if self.sam3 is not None:
+            self.sam3.encode([processor.engine for processor in processors], pictures)
+            return
+        for processor, picture in zip(processors, pictures, strict=True):
+            processor.engine.encode(picture)
 
     def check_phrase(self, prompt: str) -> None:
         """Raises `PromptUnsupported` where the engine cannot answer the object prompt."""
@@ -70,7 +98,7 @@ def build_models(vision: VisionSettings, data_folder: Path, on_progress: Progres
     if vision.engine == "synthetic":
         return Models(vision, None, None)
     # Before the face pack is fetched: what cannot work is said at once.
-    sam3 = _load_sam3(vision, data_folder) if vision.engine == "sam3" else None
+    sam3 = _load_sam3(vision, data_folder, on_progress) if vision.engine == "sam3" else None
     from streamer.vision.faces import FaceReader
 
     store = ModelStore(data_folder)
@@ -90,7 +118,7 @@ def build_models(vision: VisionSettings, data_folder: Path, on_progress: Progres
     return Models(vision, reader, LiteModels.load(weights, vision.threads, vision.device))
 
 
-def _load_sam3(vision: VisionSettings, data_folder: Path) -> Sam3Models:
+def _load_sam3(vision: VisionSettings, data_folder: Path, on_progress: Progress | None) -> Sam3Models:
     needs = "engine sam3 needs torch and transformers: pip install 'identity-aware-streamer[sam3]'"
     try:
         import torch
@@ -98,7 +126,9 @@ def _load_sam3(vision: VisionSettings, data_folder: Path) -> Sam3Models:
 
         from streamer.vision.engines.sam3.engine import Sam3Models
         from streamer.vision.engines.sam3.loading import best_dtype, check_device, load_network
+        from streamer.vision.engines.sam3.network import Network
         from streamer.vision.engines.sam3.options import Sam3Options
+        from streamer.vision.engines.sam3.warming import prepare
     except ImportError as exc:
         raise VisionUnavailable(f"{needs} ({exc})") from exc
     chosen = vision.sam3
@@ -119,4 +149,7 @@ def _load_sam3(vision: VisionSettings, data_folder: Path) -> Sam3Models:
     )
     if vision.device == "cpu":
         torch.set_num_threads(vision.threads)
-    return Sam3Models(load_network(folder, options))
+    models = Sam3Models(load_network(folder, options))
+    if isinstance(models.network, Network) and vision.device == "cuda":
+        prepare(models.network, models.headroom, on_progress or (lambda line: None))
+    return models

@@ -111,6 +111,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Loading:
+    """Models are being loaded; what is being done now ("warming up 3/20"). Also says that the worker is alive."""
+
+    doing: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """Models are loaded."""
 

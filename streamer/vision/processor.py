@@ -52,11 +52,12 @@ class FrameProcessor:
         still: bool = False,
         first_track_id: int = 1,
         namer: Namer | None = None,
+        smoother: Smoother | None = None,
     ) -> None:
         """`faces` None: one track without a face that bears the target's name (engine `synthetic`).
 
         `still`: each frame is a photo of its own: faces are sought at more scales, one look is all the evidence.
-        `namer`: one that listens as well (calibration).
+        `namer`, `smoother`: ones that listen as well (calibration, benchmark).
         """
         self._engine = engine
         self._faces = faces
@@ -71,10 +72,12 @@ class FrameProcessor:
         self._journal = Journal(self._model_id)
         self._cuts = CutDetector()
         self._appearance = Appearance()
-        self._smoother = Smoother(0.0 if still else settings.smoothing)
+        # An invented mask (engine `synthetic`) goes its own way over the picture: nothing there could steady it.
+        self._smoother = smoother or Smoother(0.0 if still or faces is None else settings.smoothing)
         self._painter = LabelPainter()
         self._schedule = LookSchedule(settings.identity_every)
         self._turn = 0
+        self._began = 0.0
         self._names: dict[int, Naming] = {}
 
     @property
@@ -121,13 +124,29 @@ class FrameProcessor:
         self._people.clear()
         self._engine.close()
 
+    @property
+    def engine(self) -> MaskEngine:
+        """Whose `encode` comes between `begin` and `finish`."""
+        return self._engine
+
     def step(self, frame: Frame) -> FrameResult:
         """The result for `frame`; frames come in order."""
-        started = time.perf_counter()
+        picture = self.begin(frame)
+        self._engine.encode(picture)
+        return self.finish(frame, picture)
+
+    def begin(self, frame: Frame) -> Picture:
+        """First part of `step`, for who encodes the pictures of several streams together: `frame` as the engine is to
+        encode it."""
+        self._began = time.perf_counter()
         if self._still or (self._faces is not None and self._cuts.step(frame.i420)):
             self._new_shot()
+        self._smoother.show(frame.i420)
         bgr = cv2.cvtColor(frame.i420, cv2.COLOR_YUV2BGR_I420)
-        self._engine.encode(Picture(bgr, frame.index, frame.pts_seconds))
+        return Picture(bgr, frame.index, frame.pts_seconds)
+
+    def finish(self, frame: Frame, picture: Picture) -> FrameResult:
+        """The rest of `step`, after `picture` was encoded."""
         for person in self._people:
             person.fresh = person.face_known = False
         self._propagate(self._due(), frame)
@@ -137,7 +156,7 @@ class FrameProcessor:
         elif not self._cuts.dissolving and self._due_look(frame):
             identified = True
             before = time.perf_counter()
-            new = self._look(self._faces, bgr, frame)
+            new = self._look(self._faces, picture.bgr, frame)
             identity_seconds = time.perf_counter() - before
             self._decide(frame)
             self._propagate(self._chosen(new), frame)
@@ -146,7 +165,7 @@ class FrameProcessor:
         label_map = self._paint(frame)
         tracks = tuple(self._track(person, frame) for person in self._people if self._reported(person))
         self._schedule.end_frame()
-        total = time.perf_counter() - started
+        total = time.perf_counter() - self._began
         return FrameResult(
             frame_index=frame.index,
             pts_seconds=frame.pts_seconds,

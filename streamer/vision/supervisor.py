@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOAD_SECONDS = 300.0
-"""A worker that is not ready by then is ended: a first start may fetch models over a slow line."""
+"""A worker that is not ready then, and has not said for so long what it is doing, is ended: a first start may fetch
+models over a slow line, and compiles for minutes."""
 PHOTO_SECONDS = 30.0
 """A photo that is not read by then counts as a hang."""
 RETRY_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -42,6 +43,8 @@ class VisionState:
 
     phase: Literal["off", "starting", "ready", "restarting", "failed"]
     reason: str | None = None
+    doing: str | None = None
+    """What a worker that is not ready yet is doing: "warming up 3/20"."""
     restarts: int = 0
     model_id: str | None = None
     providers: tuple[str, ...] = ()
@@ -157,6 +160,7 @@ class Supervisor:
         self._known: Known | None = None
         self._requests: dict[int, tuple[asyncio.Future[object], float]] = {}
         self._request_ids = itertools.count(1)
+        self._heard_at = 0.0
 
     @property
     def state(self) -> VisionState:
@@ -192,11 +196,12 @@ class Supervisor:
 
     def notice(self) -> str | None:
         """A few words for the picture while vision is not ready; None while it is, or is off."""
-        return {
+        words = {
             "starting": "vision starting",
             "restarting": "vision restarting",
             "failed": "vision unavailable",
         }.get(self._state.phase)
+        return words if words is None or self._state.doing is None else f"{words}: {self._state.doing}"
 
     def open(self, stream_id: str, target: Target) -> Session:
         """A session for a stream; it lives until its `close`, across restarts of the worker."""
@@ -269,7 +274,7 @@ class Supervisor:
         """One worker from start to end; True when it got as far as `ready`."""
         process = WorkerProcess(self._vision, self._data_folder, asyncio.get_running_loop(), self._receive)
         self._process = process
-        started = time.monotonic()
+        self._heard_at = time.monotonic()
         was_ready = False
         reason: str | None = None
         try:
@@ -278,7 +283,7 @@ class Supervisor:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(process.ended.wait(), CHECK_SECONDS)
                 was_ready = was_ready or self._state.phase == "ready"
-                reason = self._hang_reason(time.monotonic(), started)
+                reason = self._hang_reason(time.monotonic())
                 if reason is not None:
                     log.error("vision worker %s; ending it", reason)
                     process.kill()
@@ -292,9 +297,9 @@ class Supervisor:
             await asyncio.shield(asyncio.to_thread(process.close))
         return was_ready
 
-    def _hang_reason(self, now: float, started: float) -> str | None:
+    def _hang_reason(self, now: float) -> str | None:
         if self._state.phase != "ready":
-            return f"not ready after {LOAD_SECONDS:.0f} s" if now - started > LOAD_SECONDS else None
+            return f"not ready after {LOAD_SECONDS:.0f} s" if now - self._heard_at > LOAD_SECONDS else None
         limit = self._vision.hang_seconds
         for _, since in self._requests.values():
             if now - since > PHOTO_SECONDS:
@@ -315,13 +320,13 @@ class Supervisor:
                 future.set_exception(gone)
         restarts = self._state.restarts + 1
         if process.failure is not None:
-            self._set_state(VisionState("failed", process.failure, restarts))
+            self._set_state(VisionState("failed", process.failure, restarts=restarts))
             return
         if not process.is_wanted:
             return
         reason = f"the vision worker {hang or f'ended ({process.exit_text()})'}"
         log.warning("%s", reason)
-        self._set_state(VisionState("restarting", reason, restarts))
+        self._set_state(VisionState("restarting", reason, restarts=restarts))
 
     def _receive(self, process: WorkerProcess, message: object) -> None:
         """In the event loop, for every message of a worker."""
@@ -334,6 +339,10 @@ class Supervisor:
                     session.finished(message)
             case msg.Answer():
                 self._answered(message)
+            case msg.Loading():
+                self._heard_at = time.monotonic()
+                log.info("vision: %s", message.doing)
+                self._set_state(replace(self._state, doing=message.doing))
             case msg.Ready():
                 self._ready(process, message)
             case msg.Failed():

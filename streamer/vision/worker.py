@@ -28,10 +28,14 @@ from streamer.vision.story import TrackStory
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
+    from streamer.vision.engines.base import Picture
     from streamer.vision.loading import Models
     from streamer.vision.processor import FrameProcessor
 
 log = logging.getLogger(__name__)
+
+MAX_TOGETHER = 4
+"""Pictures in one batch: further ones would wait longer than they gain."""
 
 
 def main(connection: Connection, vision: VisionSettings, data_folder: Path, log_level: int) -> None:
@@ -43,7 +47,7 @@ def main(connection: Connection, vision: VisionSettings, data_folder: Path, log_
     try:
         from streamer.vision.loading import build_models
 
-        models = build_models(vision, data_folder)
+        models = build_models(vision, data_folder, lambda line: connection.send(msg.Loading(line)))
     except StreamerError as exc:
         connection.send(msg.Failed(str(exc)))
         return
@@ -79,18 +83,20 @@ class _Stream:
 
 
 class Worker:
-    """Acts on messages, in the order in which they come. One message at a time, so streams take turns."""
+    """Acts on messages, in the order in which they come. One message at a time, so streams take turns; frames that wait
+    together are encoded together where the engine gains by it."""
 
     def __init__(self, connection: Connection, models: Models) -> None:
         self._connection = connection
         self._models = models
         self._known: Known | None = None
         self._streams: dict[str, _Stream] = {}
+        self._next: object | None = None
 
     def run(self) -> None:
         """Until `Shutdown` or the end of the service."""
         actions: dict[type, Callable[..., None]] = {
-            msg.Step: self._step,
+            msg.Step: self._step_together,
             msg.OpenStream: self._open,
             msg.CloseStream: self._close_stream,
             msg.ChangeRing: self._change_ring,
@@ -102,7 +108,7 @@ class Worker:
         }
         while True:
             try:
-                message = self._connection.recv()
+                message, self._next = self._next or self._connection.recv(), None
                 if isinstance(message, msg.Shutdown):
                     return
                 actions[type(message)](message)
@@ -150,28 +156,53 @@ class Worker:
         for stream in self._streams.values():
             stream.processor.set_known(message.known)
 
-    def _step(self, message: msg.Step) -> None:
-        stream = self._streams.get(message.stream_id)
-        if stream is None:
-            self._answer_step(message, error="no such stream in the worker")
-            return
-        frame = Frame(
-            i420=stream.ring.frame(message.slot, message.width, message.height),
-            index=message.frame_index,
-            pts_seconds=message.pts_seconds,
-            captured_at=message.captured_at,
-        )
+    def _step_together(self, first: msg.Step) -> None:
+        """Answer a frame, and with it those of other streams that wait already."""
+        steps = [first]
+        while self._models.encodes_together and len(steps) < MAX_TOGETHER and self._connection.poll():
+            message = self._connection.recv()
+            if not isinstance(message, msg.Step) or message.stream_id in {step.stream_id for step in steps}:
+                self._next = message
+                break
+            steps.append(message)
+        begun = [(step, *self._begin(step, self._streams[step.stream_id])) for step in steps if self._has(step)]
+        processors = [self._streams[step.stream_id].processor for step, _, _ in begun]
         try:
-            result = stream.processor.step(frame)
+            self._models.encode(processors, [picture for _, _, picture in begun])
         except StreamerError as exc:
-            self._answer_step(message, error=str(exc))
+            for step, _, _ in begun:
+                self._answer_step(step, error=str(exc))
+            return
+        for step, frame, picture in begun:
+            self._finish(step, self._streams[step.stream_id], frame, picture)
+
+    def _has(self, step: msg.Step) -> bool:
+        if step.stream_id in self._streams:
+            return True
+        self._answer_step(step, error="no such stream in the worker")
+        return False
+
+    def _begin(self, step: msg.Step, stream: _Stream) -> tuple[Frame, Picture]:
+        frame = Frame(
+            i420=stream.ring.frame(step.slot, step.width, step.height),
+            index=step.frame_index,
+            pts_seconds=step.pts_seconds,
+            captured_at=step.captured_at,
+        )
+        return frame, stream.processor.begin(frame)
+
+    def _finish(self, step: msg.Step, stream: _Stream, frame: Frame, picture: Picture) -> None:
+        try:
+            result = stream.processor.finish(frame, picture)
+        except StreamerError as exc:
+            self._answer_step(step, error=str(exc))
             return
         has_labels = result.label_map is not None
         if result.label_map is not None:
-            stream.ring.write_labels(message.slot, result.label_map)
+            stream.ring.write_labels(step.slot, result.label_map)
         # The label map went through the ring; pickling it would cost more than finding it.
         small = replace(result, label_map=None)
-        self._connection.send(msg.Stepped(message.stream_id, message.slot, small, has_labels, None))
+        self._connection.send(msg.Stepped(step.stream_id, step.slot, small, has_labels, None))
 
     def _answer_step(self, message: msg.Step, error: str) -> None:
         self._connection.send(msg.Stepped(message.stream_id, message.slot, None, False, error))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from streamer.tracks import Box
-from streamer.vision.engines.base import Instance, Picture, Region
+from streamer.vision.engines.base import Instance, MaskEngine, Picture, Region
 from streamer.vision.engines.sam3.association import assign_faces, box_around, face_covered, overlap
 from streamer.vision.engines.sam3.carry import CarriedFace
 from streamer.vision.engines.sam3.features import Features
@@ -294,6 +294,12 @@ class Sam3Models:
     def engine(self) -> Sam3Engine:
         """A fresh engine for one stream."""
         return Sam3Engine(self.network, self.headroom)
+
+    def encode(self, engines: Sequence[MaskEngine], pictures: Sequence[Picture]) -> None:
+        """Make each picture the current one of its engine (made by `engine`), in one batch."""
+        own = [engine for engine in engines if isinstance(engine, Sam3Engine)]
+        assert len(own) == len(engines), "engines of another model"
+        encode_together(own, pictures)
 
 
 def encode_together(engines: Sequence[Sam3Engine], pictures: Sequence[Picture]) -> None:

@@ -51,10 +51,12 @@ class Headroom:
     def _step_down(self, reason: str) -> None:
         smaller = [size for size in self._sizes if size < self._network.image_size]
         if smaller and self._network.resizable:
-            before = self._network.image_size
+            before, compiled = self._network.image_size, self._network.compiled
             self._network.resize(smaller[0])
             self.generation += 1
             said = f"input size {before} -> {smaller[0]}"
+            if compiled:
+                said += f", without torch.compile until a start with vision.sam3.image_size {smaller[0]}"
         elif self.object_limit > 1:
             before, self.object_limit = self.object_limit, max(self.object_limit // 2, 1)
             said = f"objects followed at once {before} -> {self.object_limit}"

@@ -34,6 +34,7 @@ class MetaNetwork:
 
     family = "sam3"
     resizable = False
+    compiled = False
 
     def __init__(self, detector: Any, tracker: Any, options: Sam3Options) -> None:
         """`detector`: `Sam3Image`; `tracker`: `Sam3TrackerPredictor`, with `detector.backbone` holding both necks."""

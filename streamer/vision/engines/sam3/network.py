@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -61,9 +61,32 @@ class Network:
 
     def install(self, model: Any) -> None:
         """Use `model` from now on (the same weights for another input size); older features and trackers are void."""
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.eval().requires_grad_(False).to(memory_format=self.memory_format)
+        self.compiled = False
+        """Whether the networks run compiled. After a step down they do not: compiling takes minutes."""
         self.image_size = int(self.tracker_model.image_size)
         self.mean, self.deviation = _normalisation(self.family, self.device)
+
+    def compile(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Compile the networks that run on every frame, each on its first call with a new kind of shape."""
+        for module in self._hot():
+            # Symbols from the start where the length changes from frame to frame; elsewhere once a size changes.
+            dynamic = True if module is self.tracker_model.memory_attention else None
+            module.compile(fullgraph=True, dynamic=dynamic, backend=backend)
+        self.compiled = True
+
+    def uncompile(self) -> None:
+        """Run the networks as they are again."""
+        for module in self._hot():
+            module._compiled_call_impl = None
+        self.compiled = False
+
+    def _hot(self) -> list[Any]:
+        """The modules that run on every frame and that capture whole."""
+        tracker = self.tracker_model
+        encoder = self.model.detector_model.vision_encoder if self.family == "sam3" else self.model.vision_encoder
+        names = ("memory_attention", "memory_encoder", "spatial_perceiver", "mask_decoder")
+        return [encoder, *(getattr(tracker, name) for name in names if getattr(tracker, name, None) is not None)]
 
     def resize(self, image_size: int) -> None:
         """Go on at another input size, with the same weights.
@@ -204,7 +227,11 @@ def _normalisation(family: Family, device: torch.device) -> tuple[torch.Tensor, 
 
 
 def _own(batched: torch.Tensor, row: int, count: int, axis: int) -> torch.Tensor:
-    return batched if count == 1 else batched.narrow(axis, row, 1).clone()
+    if count == 1:
+        return batched
+    part = batched.narrow(axis, row, 1)
+    # With the strides of a picture that was encoded alone: others would have the compiled networks compiled again.
+    return part.clone(memory_format=torch.contiguous_format if part.dim() == 3 else torch.preserve_format)
 
 
 def _one(vision: Any, row: int, count: int) -> Any:
