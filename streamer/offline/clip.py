@@ -271,9 +271,15 @@ class Clip:
             return
 
     def _find_origin(self) -> float:
-        """The file's own zero on the clock of its pictures."""
-        start, base = self._video.start_time, self._video.time_base
-        return float(start * base) if start is not None and base is not None else 0.0
+        """The file's own zero on the clock of its pictures: as players count, and as the output begins."""
+
+        def start(stream: VideoStream | AudioStream) -> float | None:
+            known = stream.start_time is not None and stream.time_base is not None
+            return float(stream.start_time * stream.time_base) if known else None  # type: ignore[operator]
+
+        picture = start(self._video) or 0.0
+        heard = [at for stream in self.sound_streams if (at := start(stream)) is not None]
+        return min((at for at in heard if at < picture - _LEADING_SECONDS), default=picture)
 
     def _start(self, shown: float, waiting: list[tuple[Packet[AudioStream], int]]) -> float:
         """What becomes zero in the output: the first picture, or sound that begins well before it."""

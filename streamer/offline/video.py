@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from streamer.errors import OutputError, SourceUnusable, StreamerError
+from streamer.frames import Frame
 from streamer.offline import destination, lines, resume
 from streamer.offline.cast import Cast
 from streamer.offline.clip import PTS_RATE, Clip, ClipFrame, Sound
 from streamer.offline.film import Film, Look, Seen, line_of
+from streamer.offline.hindsight import Hindsight
 from streamer.offline.output import copied
 from streamer.offline.pipeline import Ahead, Behind
 from streamer.offline.progress import Meter, OnProgress
@@ -222,6 +224,8 @@ class _Run:
         earlier = None if self._leftover is None else _Earlier(self._leftover, self._sight, self._order)
         first_id = 1 if earlier is None else earlier.next_track_id
         watcher = Watcher(self._sight, self._order.cast, self._order.every, first_id)
+        info = self._clip.info
+        hindsight = Hindsight(info.width, info.height, info.fps)
         try:
             for item in items:
                 if self._stop.is_set():
@@ -238,10 +242,11 @@ class _Run:
                     self._meter.step()
                 elif item.frame is not None:
                     self._pictures[item.index] = item
-                    for frame, result in watcher.step(item.frame):
-                        yield self._seen(frame.index, result)
-            for frame, result in watcher.finish():
-                yield self._seen(frame.index, result)
+                    for seen in watcher.step(item.frame):
+                        yield from self._seen(hindsight.step(*seen))
+            for seen in watcher.finish():
+                yield from self._seen(hindsight.step(*seen))
+            yield from self._seen(hindsight.finish())
         finally:
             watcher.close()
             if earlier is not None:
@@ -250,10 +255,11 @@ class _Run:
     def _timed(self, item: ClipFrame) -> None:
         self._last_pts = [*self._last_pts[-1:], item.pts]
 
-    def _seen(self, index: int, result: FrameResult) -> Seen:
-        picture = self._pictures.pop(index)
-        self._meter.step()
-        return Seen(picture, picture.frame, result, line_of(picture, result, self._part))
+    def _seen(self, found: Iterator[tuple[Frame, FrameResult]]) -> Iterator[Seen]:
+        for frame, result in found:
+            picture = self._pictures.pop(frame.index)
+            self._meter.step()
+            yield Seen(picture, frame, result, line_of(picture, result, self._part))
 
 
 class _Earlier:

@@ -227,6 +227,18 @@ def partly(sight: Sight, wanted: VideoOrder) -> VideoResult:
     return done
 
 
+def test_sound_that_begins_before_the_picture_is_kept_whole(sight: Sight, tmp_path: Path) -> None:
+    clip = media.video(tmp_path / "in.mp4", times_ms=range(600, 1600, 40), sound=True)
+    done = process(order(clip, tmp_path / "out.mp4"), sight)
+    assert (done.frames, done.seconds) == (25, pytest.approx(1.6, abs=0.03))
+    assert times(tmp_path / "out.mp4")[0] == pytest.approx(0.6, abs=0.03)
+    before, after = sound(clip), sound(tmp_path / "out.mp4")
+    assert [data for data, _ in after] == [data for data, _ in before]
+    assert [at for _, at in after] == pytest.approx([at for _, at in before], abs=0.001)
+    part = process(order(clip, tmp_path / "part.mp4", to_seconds=1.0), sight)
+    assert part.frames == pytest.approx(10, abs=1)
+
+
 def test_a_stopped_run_leaves_whole_files_and_resume_goes_on(sight: Sight, tmp_path: Path) -> None:
     clip = media.video(tmp_path / "in.mp4", times_ms=range(0, 4000, 40), sound=True)
     out = tmp_path / "out.mp4"
