@@ -135,8 +135,9 @@ def _listing(kinds: tuple[str, ...], empty: str) -> None:
         st.caption("The service does not answer.")
         return
     states = {str(job["id"]): str(job["state"]) for job in jobs}
-    before = st.session_state.get("job-states")
-    st.session_state["job-states"] = states
+    key = f"states-of-{'-'.join(kinds)}"  # a page's own: going to another is no change
+    before = st.session_state.get(key)
+    st.session_state[key] = states
     if before is not None and before != states:
         st.rerun()
     if not jobs:

@@ -173,6 +173,7 @@ def test_a_video_goes_on_while_the_page_is_away(
 def test_a_finished_video_is_drawn_anew_as_a_fancam(page: Page, enrolled: Dashboard, screenshots: Path) -> None:
     source = next(job for job in jobs(enrolled) if job["kind"] == "video" and job["state"] == "done")
     open_page(page, enrolled, "Videos")
+    until(lambda: loaded(page.locator(".recording video.before")), "the player to have its size")
     again = page.locator('[data-testid="stForm"]')
     again.get_by_role("combobox", name="Fancam").click()
     page.get_by_role("option", name="9:16 upright").click()
@@ -197,11 +198,12 @@ def test_a_running_job_is_cancelled(page: Page, enrolled: Dashboard, tmp_path: P
     page.locator('input[type="file"]').set_input_files(film(tmp_path / "long.mp4", 1000))
     press(page, "Start")
     until(lambda: jobs(enrolled)[0]["state"] == "running", "the job to run")
+    job_id = jobs(enrolled)[0]["id"]
     press(page, "Cancel")
     until(lambda: jobs(enrolled)[0]["state"] == "cancelled", "the job to end")
     page.get_by_text("its files are gone").wait_for()
     press_first(page, "Delete")
-    until(lambda: jobs(enrolled)[0]["kind"] == "render", "the job to be forgotten")
+    until(lambda: enrolled.api.get(f"/api/jobs/{job_id}").status_code == 404, "the job to be forgotten")
 
 
 def press_first(page: Page, name: str) -> None:
