@@ -84,5 +84,5 @@ class LookSchedule:
 
 
 def _unsure(person: Person, namer: Namer) -> bool:
-    """A name that half of what it rests on is missing of."""
+    """Somebody with a name who is not followed, or whose name is in doubt."""
     return namer.named(person.id) and (person.region is None or namer.undecided(person.id))
