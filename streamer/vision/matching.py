@@ -6,8 +6,8 @@ from streamer.tracks import Box
 from streamer.vision.thumbnails import Thumbnail, correlation
 from streamer.vision.tracking import Person, overlap
 
-SAME_SCENE = 0.6
-"""Correlation of two pictures from which they show one scene."""
+SAME_SCENE = 0.45
+"""Correlation of two pictures from which they show one scene, though somebody in front may fill a quarter of it."""
 
 
 class Budget:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from streamer.vision.naming import Namer
-from streamer.vision.tracking import People
+from streamer.vision.tracking import People, Person
 
 SOON = 3
 """Frames between two looks for faces while a name is undecided or a track is lost."""
-FACE_ONLY = 5
-"""Frames between two looks while a name rests on a face alone, because no mask was found that could be followed."""
+UNSURE = 5
+"""Frames between two looks while somebody with a name has no mask that is followed, or while the name is in doubt."""
 EMPTY = 5
 """Frames between two looks while nobody is there, for the first `EMPTY_LOOKS` of a shot."""
 EMPTY_LOOKS = 6
@@ -42,9 +42,7 @@ class LookSchedule:
             return True
         if not len(people):
             return since >= EMPTY and self._empty_looks < EMPTY_LOOKS
-        if since >= FACE_ONLY and any(
-            person.region is None and person.face_missed == 0 and namer.named(person.id) for person in people
-        ):
+        if since >= UNSURE and any(_unsure(person, namer) for person in people):
             return True
         return since >= SOON and (
             self._doubtful
@@ -83,3 +81,8 @@ class LookSchedule:
         """Look on the next frame."""
         self._looked_step = None
         self._empty_looks = 0
+
+
+def _unsure(person: Person, namer: Namer) -> bool:
+    """Somebody with a name who is not followed, or whose name is in doubt."""
+    return namer.named(person.id) and (person.region is None or namer.undecided(person.id))

@@ -13,7 +13,7 @@ from streamer.vision.known import Known
 from streamer.vision.matching import out_of_scene
 from streamer.vision.naming import Namer
 from streamer.vision.quality import FaceQuality
-from streamer.vision.schedule import FACE_ONLY, LOOK_SECONDS, SOON, LookSchedule
+from streamer.vision.schedule import LOOK_SECONDS, SOON, UNSURE, LookSchedule
 from streamer.vision.thumbnails import thumbnail
 from streamer.vision.tracking import People
 
@@ -97,7 +97,22 @@ def test_on_doubt_they_are_looked_for_at_once_but_not_on_every_frame(namer: Name
 
 def test_a_name_that_rests_on_a_face_alone_is_looked_at_more_often(namer: Namer) -> None:
     found = looks(LookSchedule(EVERY), People(6), namer, 31, masked=False)
-    assert found == list(range(0, 31, FACE_ONLY))
+    assert found == list(range(0, 31, UNSURE))
+
+
+def test_a_name_in_doubt_is_looked_at_more_often_for_as_long_as_the_mask_lives(namer: Namer) -> None:
+    schedule, people = LookSchedule(EVERY), People(6)
+    looks(schedule, people, namer, 16)
+    (person,) = people
+    person.face_missed = 9
+    namer.doubt(person.id)
+    due = []
+    for index in range(16, 36):
+        if schedule.due(people, namer, index / 30):
+            due.append(index)
+            schedule.looked(index / 30)
+        schedule.end_frame()
+    assert due == [20, 25, 30, 35]
 
 
 def test_after_a_cut_they_are_looked_for_at_once(namer: Namer) -> None:

@@ -28,6 +28,8 @@ HEAD_AWAY = 0.4
 """Face heights between the landmarks' head and the detected face beyond which they are two people's."""
 FACE_COVERED = 0.5
 """Share of the inner face that a person's mask must hold, else it is somebody else's."""
+FACE_DRIFT = 1.2
+"""Ratio that a carried face's height may differ by from the detected one, while the square follows the face."""
 Square = tuple[float, float, float]
 """x0, y0, side in pixels of the frame; may reach beyond it."""
 
@@ -72,6 +74,8 @@ class Body:
     """Index into `VIEWS` of the square that is followed."""
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Detected face centre from the landmarks' head, and its height, in units of `View.size`."""
+    seen_height: float = 0.0
+    """Pixels: height of the newest detected face."""
     misses: int = 0
     spilt: bool = False
     """The newest mask had to be cut back from somebody else."""
@@ -93,7 +97,7 @@ def anchor(body: Body, view: View, face: Box) -> None:
     """Remember where the detected face lies relative to the landmarks."""
     x0, y0, x1, y1 = face
     size = max(view.size, 1.0)
-    body.face = face
+    body.face, body.seen_height = face, y1 - y0
     body.offset = (
         ((x0 + x1) / 2 - view.head[0]) / size,
         ((y0 + y1) / 2 - view.head[1]) / size,
@@ -107,6 +111,10 @@ def carried_face(body: Body, view: View) -> Box:
     aspect = (x1 - x0) / max(y1 - y0, 1e-6)
     x, y = view.head[0] + body.offset[0] * view.size, view.head[1] + body.offset[1] * view.size
     height = body.offset[2] * view.size
+    if body.level > 0:
+        # The square is made from the face, and the person's size is guessed from the square, the hips being outside it:
+        # left alone, the two shrink (or grow) together, by half in six frames.
+        height = min(max(height, body.seen_height / FACE_DRIFT), body.seen_height * FACE_DRIFT)
     width = height * aspect
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
