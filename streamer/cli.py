@@ -101,7 +101,7 @@ app.command("image")(cli_image.image)
 app.command("video")(cli_video.video)
 app.command("render")(cli_render.render)
 app.command("eval")(cli_eval.evaluate)
-app.add_typer(cli_members.app, name="members", help="People that the service knows: add, list, remove, import, export.")
+app.add_typer(cli_members.app, name="members", help="People known by name: add, list, edit, remove, import, export.")
 app.add_typer(cli_models.app, name="models", help="Model files: list, pull.")
 app.add_typer(cli_bench.app, name="bench", help="Measure; prints JSON.")
 

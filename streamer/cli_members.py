@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,13 +73,33 @@ def list_members(
     """Everybody who is known by name."""
     with Gallery(ctx.obj.settings().data_folder / "gallery") as gallery:
         members = gallery.members()
+        told = _told(gallery, _usual_model(members))
     if as_json:
-        print(json.dumps([asdict(member) for member in members], indent=1))
+        print(json.dumps([asdict(one) | {"notices": told.get(one.name, [])} for one in members], indent=1))
         return
     if not members:
         print("nobody is enrolled yet: streamer members add NAME PHOTO...", file=sys.stderr)
         return
     _table(("NAME", "GROUP", "PHOTOS", "SINCE (UTC)", "REMARKS"), [_row(member) for member in members])
+    _note(told, [member.name for member in members])
+
+
+@app.command("edit")
+def edit(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    group: Annotated[str | None, typer.Option("--group", help='The group; "" for none.')] = None,
+    display_name: Annotated[str | None, typer.Option("--display-name", help='The name as shown; "" for NAME.')] = None,
+    consent: Annotated[str | None, typer.Option("--consent", help='A note on consent; "" for none.')] = None,
+) -> None:
+    """Change the group, the name as shown, or the note on consent."""
+    given = {"group": group, "display_name": display_name, "consent": consent}
+    about = {key: value.strip() or None for key, value in given.items() if value is not None}
+    if not about:
+        raise typer.BadParameter("say what to change: --group, --display-name or --consent")
+    with Gallery(ctx.obj.settings().data_folder / "gallery") as gallery:
+        member = gallery.change_member(name, **about)
+    _table(("NAME", "GROUP", "PHOTOS", "SINCE (UTC)", "REMARKS"), [_row(member)])
 
 
 @app.command()
@@ -122,8 +143,8 @@ def import_members(
             progress.update(bar, completed=done, total=total, description=escape(file))
 
         imported = asyncio.run(importing.run(local, shares, source=origin, group=group, on_photo=noted))
-        remarks = _remarks(gallery, local.model_id, [entry.name for entry in imported])
-    _show_import(imported, remarks)
+        told = _told(gallery, local.model_id)
+    _show_import(imported, told)
 
 
 @app.command("export")
@@ -225,7 +246,7 @@ def _show(enrolled: Enrolled) -> None:
     _table(("PHOTO", "RESULT", "REMARK"), rows)
 
 
-def _show_import(imported: Sequence[Imported], remarks: Sequence[str]) -> None:
+def _show_import(imported: Sequence[Imported], told: Mapping[str, Sequence[str]]) -> None:
     """The table, what there is to say about the members, and the sum. Raises `PhotoRefused` where nothing was kept."""
     rows, kept, refused = [], 0, 0
     for entry in imported:
@@ -236,8 +257,7 @@ def _show_import(imported: Sequence[Imported], remarks: Sequence[str]) -> None:
             rows.append((shown, no.file, "refused", no.reason.removeprefix(f"{no.file}: ")))
         kept, refused = kept + len(entry.enrolled.kept), refused + len(entry.enrolled.refused)
     _table(("MEMBER", "PHOTO", "RESULT", "REMARK"), rows)
-    for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
+    _note(told, [entry.name for entry in imported])
     if refused and not kept:
         first = next(no for entry in imported for no in entry.enrolled.refused)
         raise PhotoRefused(f"nothing was kept of {refused}: {first.reason}")
@@ -245,12 +265,21 @@ def _show_import(imported: Sequence[Imported], remarks: Sequence[str]) -> None:
     print(f"kept {_photos(kept)} of {_members(with_photos)}, refused {refused}", file=sys.stderr)
 
 
-def _remarks(gallery: Gallery, model_id: str | None, names: Sequence[str]) -> list[str]:
-    """What there is to say about the members of these names: photos that do not fit, people who look alike."""
-    if model_id is None:
-        return []
-    told = resemblance.notices(*gallery.snapshot(model_id))
-    return list(dict.fromkeys(text for name in names for text in told.get(name, ())))
+def _told(gallery: Gallery, model_id: str | None) -> dict[str, list[str]]:
+    """What there is to say about members: photos that do not fit, people who look alike to the model."""
+    return {} if model_id is None else resemblance.notices(*gallery.snapshot(model_id))
+
+
+def _note(told: Mapping[str, Sequence[str]], names: Sequence[str]) -> None:
+    """What there is to say about the members of these names, once each."""
+    for text in dict.fromkeys(text for name in names for text in told.get(name, ())):
+        print(f"note: {text}", file=sys.stderr)
+
+
+def _usual_model(members: Sequence[Member]) -> str | None:
+    """The model that embedded most photos."""
+    models = Counter(model for member in members for photo in member.photos for model in photo.models)
+    return models.most_common(1)[0][0] if models else None
 
 
 def _row(member: Member) -> tuple[str, ...]:

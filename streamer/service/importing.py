@@ -181,7 +181,7 @@ def folder_shares(folder: Path, roster: Iterable[RosterMember] = ()) -> list[Sha
         raise GalleryError(f"the folder {photo_folder.shown(folder)} holds no folders, one a member: {hint}")
     shares = []
     for subfolder in subfolders:
-        name = photo_folder.shown(Path(subfolder.name))
+        name = subfolder.name
         entry = expected.pop(member_name.key(name), None)
         new = (
             NewMember(name) if entry is None else NewMember(entry.name, entry.display_name, entry.group, entry.consent)

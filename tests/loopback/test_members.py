@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import io
+import json
 import os
 import pty
 import sqlite3
@@ -233,6 +234,14 @@ def folders(where: Path) -> Path:
     return where
 
 
+def mixed(where: Path, **photos: Path) -> Path:
+    """A folder for each name with the copy of one photo."""
+    for name, photo in photos.items():
+        (where / name).mkdir(parents=True)
+        (where / name / "mixed up.jpg").write_bytes(photo.read_bytes())
+    return where
+
+
 async def test_folders_are_imported_and_moved_to_another_machine(model_data_dir: Path, tmp_path: Path) -> None:
     photos = folders(tmp_path / "photos")
     (photos / "eileen" / "smear.jpg").write_bytes(encoded(astronaut().filter(ImageFilter.GaussianBlur(6)), quality=95))
@@ -262,6 +271,18 @@ async def test_folders_are_imported_and_moved_to_another_machine(model_data_dir:
         ]
         (model_id,) = {model for member in after.members() for photo in member.photos for model in photo.models}
         assert np.allclose(before.known(model_id).embeddings, after.known(model_id).embeddings, atol=1e-5)
+
+    status, out, err = await streamer(other, "members", "edit", "BEN", "--group", "", "--display-name", "Ben T.")
+    assert (status, out.split("\t")[:3]) == (0, ["ben (Ben T.)", "", "1"]), err
+    assert (await streamer(other, "members", "edit", "ben"))[0] == 2
+    # A photo of somebody else among one's own is told of, by the list as well.
+    wrong = photos / "eileen" / "0.jpg"
+    status, _, err = await streamer(other, "members", "import", str(mixed(tmp_path / "mixed", ben=wrong)))
+    assert status == 0, err
+    status, out, err = await streamer(other, "members", "list", "--json")
+    notices = {member["name"]: member["notices"] for member in json.loads(out)}
+    assert any("look like one person" in text for text in notices["ben"]), notices
+    assert "note: " in (await streamer(other, "members", "list"))[2]
 
     archive.write_bytes(archive.read_bytes()[:5000])
     status, _, err = await streamer(other, "members", "import", str(archive))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import struct
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -146,6 +147,16 @@ async def test_a_roster_may_point_to_other_folders_and_fills_in_what_a_member_la
     assert services.gallery.member("liz").group == "ive"
     with pytest.raises(ConfigError, match="twice"):
         importing.folder_shares(tmp_path / "in", [*roster, RosterMember(name="KIM JIWON")])
+
+
+async def test_a_folder_whose_name_is_no_text(services: Squares, tmp_path: Path) -> None:
+    odd = tmp_path / "in" / os.fsdecode(b"caf\xe9")
+    make(odd, a=picture("red"))
+    make(tmp_path / "in" / "rei", **{os.fsdecode(b"\xe9"): picture("red")})
+    one, rei = await run(services, importing.folder_shares(tmp_path / "in"))
+    assert "U+DCE9" in one.enrolled.refused[0].reason
+    assert [kept.file for kept in rei.enrolled.kept] == ["rei/?.png"]
+    assert [member.name for member in services.gallery.members()] == ["rei"]
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:

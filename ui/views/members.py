@@ -14,7 +14,7 @@ from ui.connection import offline, plain, remember, sentence, service, show_trou
 Json = dict[str, Any]
 
 MAX_PHOTO_MB = 25
-MAX_ARCHIVE_MB = 2000
+MAX_ARCHIVE_MB = 500
 # The form field `face` of the API, in words.
 FACES = {"": "the only person", "1": "1st from the left", "2": "2nd from the left", "3": "3rd from the left"}
 COLUMNS = 4
@@ -272,8 +272,8 @@ def _import(api: Service) -> None:
         upload = st.file_uploader("Archive", type="zip", max_upload_size=MAX_ARCHIVE_MB, key="archive")
         group = st.text_input("Group for all of them", max_chars=100, placeholder="as in the archive").strip()
         st.caption(
-            "A file that Export made, here or on another machine. For folders of photos, one a member: "
-            "`streamer members import DIR`."
+            "A file that Export made, here or on another machine. Larger ones, and folders of photos, one a member, "
+            "are for the command line: `streamer members import DIR`."
         )
         sent = st.form_submit_button("Import", type="primary", icon=":material/upload:", width="stretch")
     if not sent:
