@@ -64,7 +64,7 @@ def image(
     teller = Teller(progress_json)
     with stopped_by_signals() as stop, teller.showing():
         from streamer.offline.cast import Cast
-        from streamer.offline.photo import PhotoOrder, make_folder
+        from streamer.offline.photo import PhotoOrder, check_outputs, make_folder
         from streamer.offline.sight import Sight, check_members
 
         files = _files(photo)
@@ -75,7 +75,10 @@ def image(
         if words is not None:
             sight.models.check_phrase(words)
         make_folder(out)
-        rows = _run(files, _folders(photo, files, out), order, sight, teller, stop)
+        folders = _folders(photo, files, out)
+        if not photo.is_dir():
+            check_outputs(photo, out)
+        rows = _run(files, folders, order, sight, teller, stop)
     teller.result(_summary(rows, names[0], stop.is_set()))
     _table(rows, teller.console)
     if stop.is_set():

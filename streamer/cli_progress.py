@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from streamer.offline.progress import Progress
 
 EXIT_INTERRUPTED = 130
+TELL_SECONDS = 0.25
+"""Least time between two JSON lines; the result comes in any case."""
 
 
 class Teller:
@@ -26,6 +29,7 @@ class Teller:
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
+        self._told_at = -TELL_SECONDS
         self.console = Console(stderr=True)
         columns = (
             TextColumn("{task.description}"),
@@ -41,7 +45,7 @@ class Teller:
         """Tell one report on."""
         if self._as_json:
             eta = progress.eta_seconds
-            self._line(
+            self._now_and_then(
                 {
                     "done": progress.done,
                     "total": progress.total,
@@ -62,7 +66,7 @@ class Teller:
     def stage(self, text: str) -> None:
         """Tell what is being done before anything can be counted."""
         if self._as_json:
-            self._line({"done": 0, "total": None, "fps": 0.0, "eta_seconds": None, "stage": text})
+            self._now_and_then({"done": 0, "total": None, "fps": 0.0, "eta_seconds": None, "stage": text})
         else:
             self._bar.update(self._task, description=escape(text))
 
@@ -77,6 +81,13 @@ class Teller:
         """The bar is on the screen meanwhile."""
         with self._bar:
             yield
+
+    def _now_and_then(self, said: dict[str, Any]) -> None:
+        """At most four lines a second."""
+        now = time.monotonic()
+        if now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            self._line(said)
 
     @staticmethod
     def _line(said: dict[str, Any]) -> None:

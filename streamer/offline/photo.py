@@ -19,7 +19,7 @@ from streamer.errors import ConfigError, OutputError, PhotoRefused
 from streamer.frames import Frame
 from streamer.offline import cutout
 from streamer.offline.cast import Cast
-from streamer.offline.destination import check_folder, written
+from streamer.offline.destination import check_file, check_folder, written
 from streamer.offline.pipeline import Ahead
 from streamer.offline.sight import Sight
 from streamer.service.photo_folder import shown
@@ -29,6 +29,7 @@ from streamer.vision.labels import LabelPainter, mask_box
 from streamer.vision.tracking import clip_box, overlap
 
 PromptType = Literal["box", "text"]
+OUTPUTS = ("annotated.png", "overlay.png", "cutout.png", "result.json")
 MAX_BYTES = 300_000_000
 """Of one encoded photo: 40 megapixels of 16 bits a channel, uncompressed."""
 _ANY_SIDE = 1_000_000
@@ -145,6 +146,12 @@ def write(result: PhotoResult, folder: Path) -> list[Path]:
     with written(said) as beside:
         beside.write_text(json.dumps(result.json, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return [*paths, said]
+
+
+def check_outputs(file: Path, folder: Path) -> None:
+    """Raises `OutputError` where a picture would be written over the photo that it is made of."""
+    for name in OUTPUTS:
+        check_file(folder / name, [file])
 
 
 def make_folder(folder: Path) -> None:

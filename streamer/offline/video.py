@@ -11,7 +11,7 @@ from typing import Any
 
 from streamer.errors import OutputError, SourceUnusable, StreamerError
 from streamer.frames import Frame
-from streamer.offline import destination, lines, resume
+from streamer.offline import codec, destination, lines, resume
 from streamer.offline.cast import Cast
 from streamer.offline.clip import PTS_RATE, Clip, ClipFrame, Sound
 from streamer.offline.film import Film, Look, Seen, line_of
@@ -266,8 +266,8 @@ class _Earlier:
     """The pictures and lines of an earlier run, in order."""
 
     def __init__(self, leftover: Leftover, sight: Sight, order: VideoOrder) -> None:
-        codec = "" if not order.look.transparent else ("libvpx-vp9" if order.output.suffix == ".webm" else "prores_ks")
-        self._packets = copied(leftover.video, codec)
+        made_by = codec.choose(order.output.suffix, order.look.transparent, sight.settings.video)
+        self._packets = copied(leftover.video, made_by)
         self._leftover = leftover
         self._lines = leftover.sidecar.open("rb")
         self.next_track_id = 1 + max(self._ids(), default=0)
@@ -308,6 +308,7 @@ def _made_of(order: VideoOrder, clip: Clip, sight: Sight) -> dict[str, Any]:
         "from": order.from_seconds,
         "to": order.to_seconds,
         "engine": sight.settings.vision.engine,
+        "encoder": codec.choose(order.output.suffix, order.look.transparent, sight.settings.video),
     }
 
 

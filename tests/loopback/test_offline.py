@@ -161,6 +161,16 @@ def test_photos_that_cannot_be_done_end_in_one_line(people: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_photo_is_never_written_over(people: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "annotated.png"
+    photo.write_bytes(ASTRONAUT.path.read_bytes())
+    done = streamer(people, "image", str(photo), "--member", "eileen", "--out", str(tmp_path))
+    assert done.returncode == 1
+    assert "is the input" in done.stderr
+    assert photo.read_bytes() == ASTRONAUT.path.read_bytes()
+    assert [file.name for file in tmp_path.iterdir()] == ["annotated.png"]
+
+
 def test_usage_is_told_with_status_2(people: Path, tmp_path: Path) -> None:
     for options in (
         ["image", "x.jpg", "--member", "ben", "--out", "o", "--box", "1,2,3"],
