@@ -32,12 +32,13 @@ FANCAMS = {"": "Whole picture", "9:16": "9:16 upright", "4:5": "4:5", "1:1": "1:
 
 
 def chosen(jobs: Sequence[Json]) -> Json | None:
-    """The job that ?job= names, else the newest; the address follows."""
+    """The job that ?job= names, else the newest that was not cancelled; the address follows."""
     by_id = {str(job["id"]): job for job in jobs}
     if not jobs:
         st.query_params.pop("job", None)
         return None
-    job = by_id.get(str(st.query_params.get("job")), jobs[0])
+    newest = next((job for job in jobs if job["state"] != "cancelled"), jobs[0])
+    job = by_id.get(str(st.query_params.get("job")), newest)
     choose(str(job["id"]))
     return job
 

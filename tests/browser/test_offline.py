@@ -141,7 +141,7 @@ def test_a_video_goes_on_while_the_page_is_away(
     page.locator('input[type="file"]').set_input_files(clip)
     page.get_by_text("stage.mp4").wait_for()
     press(page, "Start")
-    until(lambda: "job=" in page.url, "the address to name the job")
+    page.wait_for_url("**job=**")
     job_id = page.url.partition("job=")[2]
     page.locator(".sr-progress").first.wait_for()
     page.screenshot(path=screenshots / "videos-running.png")
@@ -170,25 +170,23 @@ def test_a_video_goes_on_while_the_page_is_away(
     assert json.loads(lines[0])["v"] == 1
 
 
-def test_a_finished_video_is_drawn_anew_as_a_fancam(page: Page, enrolled: Dashboard, screenshots: Path) -> None:
+def test_a_finished_video_is_drawn_anew(page: Page, enrolled: Dashboard, screenshots: Path) -> None:
     source = next(job for job in jobs(enrolled) if job["kind"] == "video" and job["state"] == "done")
+    after, before = page.locator(".recording video.after"), page.locator(".recording video.before")
     open_page(page, enrolled, "Videos")
-    until(lambda: loaded(page.locator(".recording video.before")), "the player to have its size")
-    again = page.locator('[data-testid="stForm"]')
-    again.get_by_role("combobox", name="Fancam").click()
-    page.get_by_role("option", name="9:16 upright").click()
+    until(lambda: loaded(before), "the player to have its size")
     press(page, "Render")
     until(lambda: jobs(enrolled)[0]["kind"] == "render", "the render on the list")
-    assert jobs(enrolled)[0]["spec"] == {
-        "kind": "render",
-        "style": "annotated",
-        "fancam": "9:16",
-        "job": source["id"],
-    }
+    assert jobs(enrolled)[0]["spec"] == {"kind": "render", "style": "annotated", "job": source["id"]}
     until(lambda: jobs(enrolled)[0]["state"] == "done", "its end", JOB_SECONDS)
-    after = page.locator(".recording video.after")
+    page.get_by_text("annotated · re-render").first.wait_for()
+    page.locator(".stage.wiped").wait_for()
+    # A fancam has another shape than the original: it is shown beside, not over it.
+    spec = {"kind": "render", "style": "cutout", "fancam": "9:16", "job": source["id"]}
+    assert enrolled.api.post("/api/jobs", json=spec).status_code == 201
+    until(lambda: jobs(enrolled)[0]["state"] == "done", "the fancam's end", JOB_SECONDS)
+    open_page(page, enrolled, "Videos")
     until(lambda: loaded(after) and after.evaluate("v => v.videoHeight > v.videoWidth"), "the upright picture")
-    # Of another shape than the original: beside it, not over it.
     page.locator(".stage.beside").wait_for()
     page.screenshot(path=screenshots / "videos-fancam.png")
 
