@@ -17,6 +17,8 @@ LOOK_SECONDS = 0.7
 SETTLED_LOOKS = 6
 """Looks after which an unknown track is compared only now and then."""
 SETTLED_EVERY = 3
+STRETCH = 4 / 3
+"""Times as many frames between two looks while everybody has had a name for `SETTLED_LOOKS` looks and is followed."""
 HOPELESS = 3
 """Frames in a row without a mask after which a track is tried again only when its face is seen."""
 
@@ -38,7 +40,8 @@ class LookSchedule:
         if self._looked_step is None:
             return True
         since = self._step - self._looked_step
-        if since >= self._every or pts_seconds - self._looked_at >= LOOK_SECONDS:
+        every = STRETCH * self._every if self._stable(people, namer) else self._every
+        if since >= every or pts_seconds - self._looked_at >= LOOK_SECONDS:
             return True
         if not len(people):
             return since >= EMPTY and self._empty_looks < EMPTY_LOOKS
@@ -52,6 +55,15 @@ class LookSchedule:
                 for person in people
                 if person.face_missed < HOPELESS
             )
+        )
+
+    def _stable(self, people: People, namer: Namer) -> bool:
+        return len(people) > 0 and all(
+            person.region is not None
+            and namer.named(person.id)
+            and namer.looks(person.id) >= SETTLED_LOOKS
+            and not namer.undecided(person.id)
+            for person in people
         )
 
     def compares(self, track: int, namer: Namer) -> bool:

@@ -98,7 +98,7 @@ SMALL = [
 
 def streamer(*arguments: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "streamer", "--data-dir", str(data_dir), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
 
 
 @pytest.fixture(scope="module")

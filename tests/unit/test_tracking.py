@@ -89,6 +89,12 @@ def test_faces_are_looked_for_at_once_and_then_now_and_then(namer: Namer) -> Non
     assert looks(LookSchedule(EVERY), People(6), namer, 61) == [0, 15, 30, 45, 60]
 
 
+def test_while_names_are_stable_they_are_looked_for_less_often(namer: Namer) -> None:
+    found = looks(LookSchedule(EVERY), People(6), namer, 140)
+    assert found[:6] == [0, 15, 30, 45, 60, 75]
+    assert found[6:] == [95, 115, 135]
+
+
 def test_on_doubt_they_are_looked_for_at_once_but_not_on_every_frame(namer: Namer) -> None:
     assert looks(LookSchedule(EVERY), People(6), namer, 40, doubt_at=22) == [0, 15, 22, 37]
     namer.reset()
