@@ -88,6 +88,7 @@ def _identity(part: dict[str, Any]) -> Iterator[Row]:
     yield "identity, CPU ms a frame", _number(part["identity_cpu_ms_a_frame"], 1), ""
     yield "identity, share of a frame's time (30 a second)", f"{part['share_of_frame_budget']:.1%}", "<= 15 %"
     yield "all of vision, CPU ms a frame", _number(part["cpu_ms_a_frame"], 1), ""
+    yield "identity, share of vision's CPU time", f"{part['share_of_vision_cpu']:.1%}", ""
 
 
 def _offline(part: dict[str, Any]) -> Iterator[Row]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from streamer.bench import content
+from streamer.bench.identity import summary
 from streamer.bench.report import print_table
 from streamer.bench.results import Sight, latency, machine, percentile, psnr, rounded, slope
 from streamer.frames import planes
@@ -131,3 +132,13 @@ def test_the_table_shows_every_scenario(capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr().out
     for expected in ("39.2", "eileen", "8.0", "0.40", "28", "soak"):
         assert expected in said
+
+
+def test_the_cost_of_identity_is_what_frames_with_a_look_take_more() -> None:
+    found = summary([90.0, 110.0], [40.0] * 18, 20)
+    assert found["looks"] == 2
+    assert found["frames_between_looks"] == 10
+    assert found["cpu_ms_a_look"] == pytest.approx(60)
+    assert found["identity_cpu_ms_a_frame"] == pytest.approx(6)
+    assert found["share_of_frame_budget"] == pytest.approx(0.18)
+    assert found["share_of_vision_cpu"] == pytest.approx(120 / 920)
