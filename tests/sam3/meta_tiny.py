@@ -59,19 +59,12 @@ def vocabulary(folder: Path) -> Path:
     return path
 
 
-def meta_models(folder: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Detector and tracker as the package's own builder puts them together, under `cpu_shim`."""
+def small_neck() -> torch.nn.Module:
+    """The image encoder, as the package's `_create_vision_backbone` makes it."""
     import sam3.model_builder as builder
-    from sam3.model.decoder import TransformerDecoder, TransformerDecoderLayer
-    from sam3.model.model_misc import MLP, DotProductScoring, MultiheadAttentionWrapper, TransformerWrapper
     from sam3.model.necks import Sam3DualViTDetNeck
-    from sam3.model.sam3_image import Sam3ImageOnVideoMultiGPU
-    from sam3.model.text_encoder_ve import VETextEncoder
-    from sam3.model.tokenizer_ve import SimpleTokenizer
     from sam3.model.vitdet import ViT
-    from sam3.model.vl_combiner import SAM3VLBackbone
 
-    torch.manual_seed(0)
     trunk = ViT(
         img_size=SIZE,
         pretrain_img_size=SIZE,
@@ -96,21 +89,40 @@ def meta_models(folder: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
         return_interm_layers=False,
         bias_patch_embed=False,
     )
-    neck = Sam3DualViTDetNeck(
+    return Sam3DualViTDetNeck(
         position_encoding=builder._create_position_encoding(),
         d_model=256,
         scale_factors=[4.0, 2.0, 1.0, 0.5],
         trunk=trunk,
         add_sam2_neck=True,
     )
-    text = VETextEncoder(
-        tokenizer=SimpleTokenizer(bpe_path=vocabulary(folder)),
+
+
+def small_text(bpe_path: str | Path) -> torch.nn.Module:
+    """The text encoder, as the package's `_create_text_encoder` makes it."""
+    from sam3.model.text_encoder_ve import VETextEncoder
+    from sam3.model.tokenizer_ve import SimpleTokenizer
+
+    return VETextEncoder(
+        tokenizer=SimpleTokenizer(bpe_path=bpe_path),
         d_model=256,
         width=TEXT_WIDTH,
         heads=TEXT_HEADS,
         layers=TEXT_LAYERS,
         vocab_size=1000,
     )
+
+
+def meta_models(folder: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Detector and tracker as the package's own builder puts them together, under `cpu_shim`."""
+    import sam3.model_builder as builder
+    from sam3.model.decoder import TransformerDecoder, TransformerDecoderLayer
+    from sam3.model.model_misc import MLP, DotProductScoring, MultiheadAttentionWrapper, TransformerWrapper
+    from sam3.model.sam3_image import Sam3ImageOnVideoMultiGPU
+    from sam3.model.vl_combiner import SAM3VLBackbone
+
+    torch.manual_seed(0)
+    neck, text = small_neck(), small_text(vocabulary(folder))
     decoder = TransformerDecoder(
         layer=TransformerDecoderLayer(
             activation="relu",

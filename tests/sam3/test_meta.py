@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +23,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
 pytest.importorskip("sam3", reason="backend meta needs Meta's package: pip install 'identity-aware-streamer[sam3]'")
 
-from streamer.errors import ConfigError, PromptUnsupported  # noqa: E402
+from streamer.errors import ConfigError, ModelMissing, PromptUnsupported  # noqa: E402
 from streamer.vision.engines.base import Picture  # noqa: E402
 from streamer.vision.engines.sam3.association import overlap  # noqa: E402
 from streamer.vision.engines.sam3.engine import Sam3Engine  # noqa: E402
 from streamer.vision.engines.sam3.headroom import Headroom  # noqa: E402
+from streamer.vision.engines.sam3.loading import load_meta  # noqa: E402
 from streamer.vision.engines.sam3.meta import MetaNetwork  # noqa: E402
 from streamer.vision.engines.sam3.network import Network  # noqa: E402
 from streamer.vision.engines.sam3.options import Sam3Options  # noqa: E402
@@ -127,6 +130,35 @@ def test_by_design_only_the_edges_of_what_is_remembered_differ(
     assert 1e-3 < worst < 0.05
     for one, other in zip(meta, own, strict=True):
         assert float(overlap((one > 0).numpy(), (other > 0).numpy()[None])[0]) > 0.98
+
+
+def test_a_checkpoint_of_the_package_is_loaded_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the package's own builder; only its two encoders are small."""
+    import sam3.model_builder as builder
+
+    monkeypatch.setattr(builder, "_create_vision_backbone", lambda **options: meta_tiny.small_neck())
+    monkeypatch.setattr(builder, "_create_text_encoder", meta_tiny.small_text)
+    options = Sam3Options(device="cpu", dtype="float32", compile=False)
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    with meta_tiny.cpu_shim():
+        made = builder.build_sam3_video_model(
+            load_from_HF=False, bpe_path=str(meta_tiny.vocabulary(tmp_path)), device="cpu"
+        )
+        meta_tiny.shake(made.detector, made.tracker)
+        torch.save({"model": made.state_dict()}, tmp_path / "sam3.pt")
+        loaded = load_meta(tmp_path, options)
+        assert isinstance(loaded, MetaNetwork)
+        assert (loaded.family, loaded.image_size, loaded.tracker_model.use_memory_selection) == ("sam3", 1008, True)
+        for name, mine in (("detector", loaded.detector), ("tracker", loaded.tracker_model)):
+            for key, value in getattr(made, name).state_dict().items():
+                assert torch.equal(mine.state_dict()[key], value), key
+        assert not any(parameter.requires_grad for parameter in loaded.detector.parameters())
+        loaded.check_concept("red shirt")
+        (tmp_path / "sam3.pt").write_bytes((tmp_path / "sam3.pt").read_bytes()[:100_000])
+        with pytest.raises(ModelMissing, match=r"sam3\.pt cannot be read"):
+            load_meta(tmp_path, options)
+        with pytest.raises(ConfigError, match="1008 pixels only"):
+            load_meta(tmp_path, replace(options, image_size=672))
 
 
 def test_the_port_on_the_package(networks: tuple[MetaNetwork, Network], picture: Pictures) -> None:
