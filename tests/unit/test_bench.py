@@ -126,11 +126,37 @@ def test_the_table_shows_every_scenario(capsys: pytest.CaptureFixture[str]) -> N
                 "service_rss_mb": {"least": 1.0, "most": 2.0, "slope_per_minute": None},
                 "worker_rss_mb": {"least": 1.0, "most": 2.0, "slope_per_minute": 0.0},
             },
+            "smoothing": {
+                "clip": "hall.mp4",
+                "engine": "lite",
+                "strength": 0.5,
+                "masks": 417,
+                "flicker": {"raw": 0.1758, "smoothed": 0.0755, "ratio": 0.4295},
+                "overlap_with_raw": {
+                    name: {"from_speed_widths_per_frame": 0.01, "masks": 46, "mean": 0.984, "p5": 0.9}
+                    for name in ("all", "fastest_quarter", "fast")
+                },
+                "cpu_ms_per_frame": 2.5,
+            },
+            "engine": {
+                "engine": "sam3",
+                "device": "cpu",
+                "objects": 2,
+                "objects_found": 2.0,
+                "peak_gflops": 45.0,
+                "stages": {
+                    "encode": {"ms_p50": 31.4, "cpu_ms_p50": 31.0, "gflop": 0.82, "share_of_peak": 0.58},
+                    "smooth": {"ms_p50": 1.5, "cpu_ms_p50": 1.5, "gflop": None, "share_of_peak": None},
+                },
+                "propagate_ms_per_object": 12.9,
+                "frame_ms_without_detect": 60.0,
+                "memory_mb": {"first": 900.0, "last": 901.0, "growth_mb_per_frame": 0.0},
+            },
             "startup": {"first_picture_seconds": 4.0, "first_annotated_picture_seconds": 8.0, "dashboard_seconds": 9.0},
         }
     )
     said = capsys.readouterr().out
-    for expected in ("39.2", "eileen", "8.0", "0.40", "28", "soak"):
+    for expected in ("39.2", "eileen", "8.0", "0.40", "28", "soak", "hall.mp4", "0.43", "0.8 GFLOP"):
         assert expected in said
 
 

@@ -33,6 +33,8 @@ def test_vision_state_is_said_once() -> None:
     assert "Vision stalled…" in readouts.state_line(info)
     info["vision"] = {"state": "restarting", "notice": "out of memory"}
     assert "Vision restarting: out of memory" in readouts.state_line(info)
+    info["vision"] = {"state": "starting", "notice": "vision starting: warming up 3/20"}
+    assert "Vision starting: warming up 3/20" in readouts.state_line(info)
 
 
 def test_a_person_is_told_with_the_similarity() -> None:

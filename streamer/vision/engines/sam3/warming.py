@@ -64,7 +64,8 @@ def _warmed(network: Network, headroom: Headroom, tell: Tell) -> None:
     except (TorchDynamoException, InductorError) as exc:
         if not network.compiled:
             raise
-        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+        # The first line names who raised, the second says what.
+        reason = " ".join(str(exc).split("\n")[:2]).strip() or type(exc).__name__
     network.uncompile()
     log.warning("torch.compile failed (%s): going on without; set vision.sam3.compile to false to start sooner", reason)
     headroom.run(lambda: warm_up(network, tell))
