@@ -130,7 +130,7 @@ class Namer:
         return float(evidence.total @ embedding) / max(length, 1e-9) < self._gallery.levels.stranger
 
     def doubt(self, track: int) -> None:
-        """`track` was out of sight for a moment: its name must prove itself again."""
+        """`track` was out of sight for a moment, or its face is seen elsewhere: its name must prove itself again."""
         evidence = self._evidence.get(track)
         if evidence is not None:
             evidence.doubted = True
@@ -226,8 +226,10 @@ class Namer:
             held = gallery.known.names.index(evidence.name)
             fresh = pts_seconds - evidence.seen_at <= UNSEEN_SECONDS and faded >= FADED_WEIGHT
             if fresh and means[held] >= gallery.level[held] - levels.hold and _lead(means, held) >= 0:
-                # The holder of a name is given up only for a clearly better claim.
-                return float(means[held] - gallery.level[held]) + levels.hold, held
+                # The holder of a name is given up only for a clearly better claim; one in doubt, whose face may be the
+                # one that another track shows, for any that is about as good.
+                bonus = -levels.hold if evidence.doubted else levels.hold
+                return float(means[held] - gallery.level[held]) + bonus, held
             return None
         member = int(np.argmax(means))
         unclear = levels.unclear_extra * (1 - evidence.clarity / evidence.weight)

@@ -352,6 +352,11 @@ class FrameProcessor:
         embedding, quality = probe
         if not self._namer.observe(person.id, embedding, quality, frame.pts_seconds):
             self._journal.turned(person.id)
+        # A mask that strayed from its person must not keep the name that the face has left behind.
+        for other in self._people:
+            name = self._name(other)
+            if other is not person and other.face_missed > 0 and name and self._namer.resembles(embedding, name):
+                self._namer.doubt(other.id)
         similarity = self._namer.similarity(embedding)
         self._journal.looked(person.id, bgr, face, embedding, quality, similarity, frame.pts_seconds)
 

@@ -204,7 +204,7 @@ def test_a_data_folder_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_child_that_ends_says_why() -> None:
-    reason = r"the service ended \(exit status 1\): there is no pack 'nonsense'"
+    reason = r"the service ended \(exit status 1\): there is no 'nonsense' to fetch"
     with (
         Child("service", "streamer", ["models", "pull", "nonsense"]) as child,
         pytest.raises(ChildEnded, match=reason),

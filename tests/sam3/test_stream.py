@@ -39,7 +39,7 @@ def settings(checkpoint: Path) -> VisionSettings:
     """Random weights are sure of nothing: whatever the detector says counts. Their masks are not people: where a face
     goes between two looks cannot be told from them, so faces are looked for on every other frame."""
     chosen = Sam3Settings(checkpoint=str(checkpoint), score_threshold=0.0, part_refresh_frames=8)
-    return VisionSettings(engine="sam3", sam3=chosen, identity_every=2, threads=1)
+    return VisionSettings(engine="sam3", sam3=chosen, identity_every=1, threads=1)
 
 
 @pytest.fixture(scope="module")

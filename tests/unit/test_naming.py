@@ -318,3 +318,22 @@ def test_the_loser_of_a_name_is_told_why() -> None:
     said = namer.decide([1, 2], 0.3)
     assert (said[1].name, said[1].reason) == (None, "another track is nearer to ann")
     assert said[2].name == "ann"
+
+
+def test_a_doubted_name_goes_to_the_track_that_shows_the_face() -> None:
+    namer = Namer(gallery("ann", "bob"))
+    now = seen(namer, 1, *[probe(0.9)] * 4)
+    namer.observe(2, probe(0.9), CLEAR, now)
+    assert [said.name for said in namer.decide([1, 2], now).values()] == ["ann", None]
+    namer.doubt(1)
+    assert [said.name for said in namer.decide([1, 2], now).values()] == [None, "ann"]
+
+
+def test_a_look_alike_takes_no_doubted_name() -> None:
+    namer = Namer(gallery("ann", "bob"))
+    now = seen(namer, 1, *[probe(0.9)] * 4)
+    for _ in range(4):
+        namer.observe(2, probe(0.9 - 1.5 * EMBEDDED_LEVELS.hold), CLEAR, now)
+        namer.decide([1, 2], now)
+    namer.doubt(1)
+    assert [said.name for said in namer.decide([1, 2], now).values()] == [None, None]
