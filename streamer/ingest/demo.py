@@ -62,15 +62,6 @@ class Shot:
 
 SHOTS = (
     Shot(
-        CARD_PARTY,
-        (
-            View(0.0, (640, 366), 1272),
-            View(3.5, (418, 330), 800),
-            View(7.5, (872, 300), 810),
-            View(11.0, (640, 366), 1272),
-        ),
-    ),
-    Shot(
         ASTRONAUT,
         (
             View(0.0, (262, 214), 740),
@@ -80,8 +71,18 @@ SHOTS = (
         enlarge=2,
         margin=120,
     ),
+    Shot(
+        CARD_PARTY,
+        (
+            View(0.0, (640, 366), 1272),
+            View(3.5, (418, 330), 800),
+            View(7.5, (872, 300), 810),
+            View(11.0, (640, 366), 1272),
+        ),
+    ),
 )
-"""18 seconds, six people and then one; a hard cut between them and another where the film starts again."""
+"""18 seconds: the member that `streamer up` follows, then six people; a hard cut between them and another where the
+film starts again."""
 
 
 class DemoSource(ThreadedSource):
