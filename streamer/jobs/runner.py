@@ -84,10 +84,11 @@ class Jobs:
         self._closing = False
         # Not the loop's own threads: a job keeps one for as long as it runs.
         self._threads = ThreadPoolExecutor(settings.jobs.max_running, thread_name_prefix="job")
+        # Here, not in `run`: whoever asks first must not be told of the state that an earlier service left.
+        self._adopt()
 
     async def run(self) -> None:
-        """Run jobs until `aclose`. Takes up first what an earlier service left."""
-        await asyncio.to_thread(self._adopt)
+        """Run jobs until `aclose`, those first that an earlier service left."""
         async with asyncio.TaskGroup() as group:
             sweeper = group.create_task(self._sweep_now_and_then(), name="jobs-sweeper")
             while not self._closing:

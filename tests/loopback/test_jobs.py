@@ -285,9 +285,8 @@ async def test_what_takes_the_service_down_every_time_is_not_tried_for_ever(data
             await running.at_work(job_id)
             assert (await running.jobs.get(job_id)).attempts == attempt + 1
     async with service(data_dir) as running:
-        async with asyncio.timeout(20):  # it was interrupted already: what changes is what is said about it
-            while "resume it by hand" not in ((await running.jobs.get(job_id)).reason or ""):
-                await asyncio.sleep(0.02)
+        job = await running.until(job_id, "interrupted")
+        assert "resume it by hand" in job["reason"]
         assert (await running.client.post(f"/api/jobs/{job_id}/resume")).status_code == 202
         await running.at_work(job_id)
 
