@@ -159,8 +159,9 @@ async def test_the_newest_job_wins_and_the_others_are_counted(encoder: StreamEnc
     sink = Collector()
     encoder.add_sink(sink)
     await feed(encoder, sink, [job(0)])
-    for index in range(1, 101):
-        encoder.submit(job(index))
+    jobs = [job(index) for index in range(1, 101)]  # before: making one takes as long as encoding it
+    for waiting in jobs:
+        encoder.submit(waiting)
     async with asyncio.timeout(10):
         while sink.frames[-1].frame_index != 100:
             await sink.wait(len(sink.frames) + 1)
