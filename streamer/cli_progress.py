@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 TELL_SECONDS = 0.25
-"""Least time between two JSON lines; the result comes in any case."""
+"""Least time between two JSON lines of what is done before the work can be counted."""
 
 
 class Teller:
@@ -42,10 +42,10 @@ class Teller:
         self._task = self._bar.add_task("starting", total=None, rate="")
 
     def __call__(self, progress: Progress) -> None:
-        """Tell one report on."""
+        """Tell one report on. All of them: `Meter` makes few, and none may be missing at the end."""
         if self._as_json:
             eta = progress.eta_seconds
-            self._now_and_then(
+            self._line(
                 {
                     "done": progress.done,
                     "total": progress.total,
@@ -64,9 +64,12 @@ class Teller:
         )
 
     def stage(self, text: str) -> None:
-        """Tell what is being done before anything can be counted."""
+        """Tell what is being done before anything can be counted; as JSON at most four times a second."""
         if self._as_json:
-            self._now_and_then({"done": 0, "total": None, "fps": 0.0, "eta_seconds": None, "stage": text})
+            now = time.monotonic()
+            if now - self._told_at >= TELL_SECONDS:
+                self._told_at = now
+                self._line({"done": 0, "total": None, "fps": 0.0, "eta_seconds": None, "stage": text})
         else:
             self._bar.update(self._task, description=escape(text))
 
@@ -81,13 +84,6 @@ class Teller:
         """The bar is on the screen meanwhile."""
         with self._bar:
             yield
-
-    def _now_and_then(self, said: dict[str, Any]) -> None:
-        """At most four lines a second."""
-        now = time.monotonic()
-        if now - self._told_at >= TELL_SECONDS:
-            self._told_at = now
-            self._line(said)
 
     @staticmethod
     def _line(said: dict[str, Any]) -> None:
