@@ -7,6 +7,7 @@ import threading
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+_Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
 
 class Closed(Exception):
@@ -25,7 +26,7 @@ class LatestSlot(Generic[T]):
         self._item: T | None = None
         self._full = False
         self._closed = False
-        self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._waiter: _Waiter | None = None
         self.dropped = 0
         """Items overwritten before anybody took them."""
 
@@ -37,7 +38,8 @@ class LatestSlot(Generic[T]):
             if self._full:
                 self.dropped += 1
             self._item, self._full = item, True
-            self._wake()
+            waiter = self._wake()
+        _tell(waiter)
 
     def get(self, timeout: float | None = None) -> T:
         """Take the newest item, waiting in this thread. Raises `Closed`, or `TimeoutError` after `timeout` seconds."""
@@ -62,7 +64,8 @@ class LatestSlot(Generic[T]):
         with self._condition:
             self._closed = True
             self._item, self._full = None, False
-            self._wake()
+            waiter = self._wake()
+        _tell(waiter)
 
     def _take(self) -> T:
         if self._closed:
@@ -70,13 +73,17 @@ class LatestSlot(Generic[T]):
         item, self._item, self._full = self._item, None, False
         return item  # type: ignore[return-value]
 
-    def _wake(self) -> None:
+    def _wake(self) -> _Waiter | None:
+        """Wake a thread; the task that waits is for `_tell`."""
         self._condition.notify()
-        if self._waiter is not None:
-            loop, event = self._waiter
-            self._waiter = None
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(event.set)
+        waiter, self._waiter = self._waiter, None
+        return waiter
+
+
+def _tell(waiter: _Waiter | None) -> None:
+    """Wake a task. Not under the slot's lock: the event loop runs at once, and would stand still before it."""
+    if waiter is not None and not waiter[0].is_closed():
+        waiter[0].call_soon_threadsafe(waiter[1].set)
 
 
 class Mailbox(Generic[T]):

@@ -39,6 +39,7 @@ class RenderJob:
     """One picture to draw and encode."""
 
     frame: Frame
+    """The encoder's from now on: it is drawn on."""
     result: FrameResult | None
     """Of this very frame; None: the picture goes out without vision."""
     style: Style
@@ -194,7 +195,8 @@ class StreamEncoder:
             return
         start = time.monotonic()
         if self._drawn is None or not again:
-            self._drawn = draw(job.frame, job.result, job.style, job.target, job.notice)
+            # Vision has seen it, and nobody else comes after.
+            self._drawn = draw(job.frame, job.result, job.style, job.target, job.notice, reuse=True)
         renderer.drawn_at = drawn = time.monotonic()
         encoded: list[EncodedFrame] = []
         if sinks:

@@ -1,8 +1,8 @@
 """Letters of any script, with or without fonts on the machine.
 
-OpenCV 5 carries a Unicode font (Latin, Cyrillic, Greek, Hangul, kana, Han) and draws it antialiased. What it lacks
-comes from the two Noto fonts beside this file (Thai, emoji), then from fonts of the system. A character that nobody has
-is drawn as "?".
+Latin, Cyrillic and Greek come from the Noto fonts beside this file; Hangul, kana and Han from the Unicode font that
+OpenCV 5 carries, which costs 8 MB of memory once it is used; Thai and emoji from two more Noto fonts; the rest from
+fonts of the system. A character that nobody has is drawn as "?".
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _FONTS = Path(__file__).parent / "fonts"
-_BUNDLED = (_FONTS / "noto-sans-thai-600.woff2", _FONTS / "noto-emoji-600.woff2")
+_ALPHABETS = tuple(
+    _FONTS / f"noto-sans-{script}-600.woff2" for script in ("latin", "latin-ext", "cyrillic", "greek", "vietnamese")
+)
+_OTHERS = (_FONTS / "noto-sans-thai-600.woff2", _FONTS / "noto-emoji-600.woff2")
 _SYSTEM = ("dejavusans-bold", "dejavusans", "freesans", "arialuni", "notosans", "lohit", "nirmala", "unifont")
 _SYSTEM_LIMIT = 64
 """System fonts looked into at most, best known names first: each costs about 1 ms, once."""
@@ -68,7 +71,7 @@ def _clean(text: str) -> str:
 def _runs(text: str) -> Iterator[tuple[str, Font]]:
     """(part, font) in order. A mark stays with the letter that it sits on."""
     part: str = ""
-    font: Font = "sans"
+    font: Font = _ALPHABETS[0]
     for c in text:
         if part and unicodedata.category(c) in ("Mn", "Mc", "Me"):
             part += c
@@ -85,17 +88,26 @@ def _runs(text: str) -> Iterator[tuple[str, Font]]:
 @lru_cache(maxsize=4096)
 def _font_for(c: str) -> tuple[Font, str]:
     """The font for a character, and what to draw for it."""
+    for path in _ALPHABETS:
+        if _has(path, c):
+            return path, c
     glyph = _glyph(c, _WEIGHT)
     if c in " ?" or not np.array_equal(glyph, _glyph("?", _WEIGHT)):
         # Only the variable sans has weights.
         return ("wide" if np.array_equal(glyph, _glyph(c, 300)) and c != " " else "sans"), c
-    for path in (*_BUNDLED, *_system_fonts()):
-        font = _open(path, 24)
-        if font is not None:
-            shown = font.getmask(c)
-            if shown.getbbox() and bytes(shown) != bytes(font.getmask("\U0010fffd")):
-                return path, c
-    return "sans", "?"
+    for path in (*_OTHERS, *_system_fonts()):
+        if _has(path, c):
+            return path, c
+    return _font_for("?")[0], "?"
+
+
+def _has(path: Path, c: str) -> bool:
+    """The font draws something for `c` that is not its picture of a missing character. Every font has a space."""
+    font = _open(path, 24)
+    if font is None:
+        return False
+    shown = font.getmask(c)
+    return c == " " or (shown.getbbox() is not None and bytes(shown) != bytes(font.getmask("\U0010fffd")))
 
 
 @lru_cache(maxsize=1)

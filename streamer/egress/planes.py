@@ -25,6 +25,10 @@ class Rect(NamedTuple):
     def height(self) -> int:
         return self.y1 - self.y0
 
+    def moved(self, x: int, y: int) -> Rect:
+        """The same rectangle `x` to the right and `y` down; both even."""
+        return Rect(self.x0 + x, self.y0 + y, self.x1 + x, self.y1 + y)
+
     @property
     def luma(self) -> tuple[slice, slice]:
         """Index of this rectangle in an (H, W) plane."""

@@ -115,7 +115,8 @@ class Stream:
                 self._seen_rate.tick()
             self._stages.add(stages)
             self._latest = result or self._nothing_seen(frame)
-            self._results.put(self._latest)
+            if self._subscribers:
+                self._results.put(self._latest)
             self._encoder.submit(RenderJob(frame, result, self.style, self.target, notice))
 
     async def _see(self, frame: Frame) -> tuple[FrameResult | None, str | None]:
