@@ -16,6 +16,7 @@ from streamer.ingest.demo_cast import demo_members
 from streamer.jobs.runner import Jobs
 from streamer.service import api, archives, auth, problems
 from streamer.service.enrolment import embed_missing, enrol_demo_members
+from streamer.service.memory import trim_now_and_then
 from streamer.service.services import Services
 from streamer.service.settings import Settings, check_binding
 from streamer.service.streams import Streams
@@ -62,6 +63,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         followers = [
             group.create_task(_follow_gallery(services, changed), name="gallery-follower"),
             group.create_task(_embed_missing(services, changed), name="gallery-embedder"),
+            group.create_task(trim_now_and_then(), name="memory-trimmer"),
         ]
         app.state.services = services
         try:
