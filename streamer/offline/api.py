@@ -28,13 +28,12 @@ import numpy as np
 from streamer.channels import LatestSlot
 from streamer.errors import ConfigError, GalleryError, MemberUnknown, PhotoRefused, SourceUnavailable, SourceUnusable
 from streamer.frames import Frame
-from streamer.offline import photo, video
+from streamer.offline import album, photo, video
 from streamer.offline.cast import Cast
 from streamer.offline.fancam import parse_aspect
 from streamer.offline.film import Look
-from streamer.offline.given import each_photo, picture_of, read_ahead
+from streamer.offline.given import each_photo, picture_of
 from streamer.offline.photo import PhotoOrder, PromptType
-from streamer.offline.pipeline import Ahead
 from streamer.offline.progress import Meter, OnProgress
 from streamer.offline.results import ImageResult, StreamResult
 from streamer.offline.sight import Sight, joined
@@ -205,7 +204,7 @@ class IdentityAwareSegmentation:
         *,
         on_progress: OnProgress | None = None,
     ) -> Iterator[ImageResult | PhotoRefused]:
-        """As `segment_image` of many pictures; the next one is read while one is segmented.
+        """As `segment_image` of many pictures: read ahead and, with engine `sam3`, encoded four at a time.
 
         Returns:
             An iterator, in the order given; for a picture that cannot be read, the error instead of a result.
@@ -339,18 +338,15 @@ class IdentityAwareSegmentation:
         drawn = None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
         return sight, PhotoOrder(cast, prompt, drawn)
 
+    @staticmethod
     def _segmented(
-        self, sight: Sight, order: PhotoOrder, given: list[Any], on_progress: OnProgress | None
+        sight: Sight, order: PhotoOrder, given: list[ImageLike], on_progress: OnProgress | None
     ) -> Iterator[ImageResult | PhotoRefused]:
         meter = Meter(on_progress, len(given))
         meter.stage("segmenting")
-        with Ahead(read_ahead(given), 1, "photos") as pictures:
-            for read in pictures:
-                if isinstance(read, PhotoRefused):
-                    yield read
-                else:
-                    yield ImageResult.of(photo.segment(read[0], order, sight, read[1]))
-                meter.step()
+        for found, _ in album.segmented(given, order, sight):
+            yield found if isinstance(found, PhotoRefused) else ImageResult.of(found)
+            meter.step()
         meter.finish()
 
     @staticmethod
