@@ -17,7 +17,7 @@ hide stays frosted as long as vision reports it. In the other styles a lost trac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -47,7 +47,13 @@ _DIM_CHROMA = 0.15
 
 
 def draw(
-    frame: Frame, result: FrameResult | None, style: Style, target: Target, notice: str | None = None
+    frame: Frame,
+    result: FrameResult | None,
+    style: Style,
+    target: Target,
+    notice: str | None = None,
+    *,
+    names: bool = True,
 ) -> np.ndarray:
     """`frame` with `result` drawn in `style`, and `notice` as a banner at the bottom left.
 
@@ -58,6 +64,7 @@ def draw(
         style: see the module.
         target: who and what is shown.
         notice: one line for the viewer ("vision restarting").
+        names: with the name tags of style `annotated`; who crops the picture puts them on the crop (`draw_names`).
 
     Returns:
         (H * 3 // 2, W) uint8 I420. Not to be written to: where nothing is drawn it is `frame.i420` itself.
@@ -73,6 +80,8 @@ def draw(
     picture = planes(i420)
     if result is not None and style != "none":
         _draw_result(picture, result, style, target)
+        if style == "annotated" and names:
+            draw_names(picture, result, target)
     elif private:
         conceal_all(picture)
     if notice:
@@ -88,7 +97,7 @@ def _draw_result(picture: Planes, result: FrameResult, style: Style, target: Tar
     elif style == "cutout":
         _cutout(picture, result, target)
     else:
-        _annotate(picture, result, target, everything=style == "annotated")
+        _annotate(picture, result, target, contour=style == "annotated")
 
 
 def _selected(result: FrameResult, target: Target) -> list[Track]:
@@ -122,21 +131,44 @@ class _Labels:
 # --- annotated, overlay ---
 
 
-def _annotate(picture: Planes, result: FrameResult, target: Target, everything: bool) -> None:
-    height, width = picture[0].shape
+def _annotate(picture: Planes, result: FrameResult, target: Target, contour: bool) -> None:
     labels = _Labels(result, part=target.object is not None)
+    for track in _selected(result, target):
+        mask = labels.pixels([track])
+        rect = bounding_rect(mask, pad=_blur_box(_line_pixels(picture[0].shape[0])))
+        if rect is not None:
+            _tint(picture, mask, rect, _hue(track, target), contour)
+
+
+def draw_names(
+    picture: Planes, result: FrameResult, target: Target, at: Callable[[Box], Box] = lambda box: box
+) -> None:
+    """Name tags of the tracks that the target selects, whole and inside the picture. Tiny pictures get none.
+
+    Args:
+        picture: Y, U, V of the frame, or of a crop of it; written to.
+        result: of the frame.
+        target: who and what is shown.
+        at: where a box of the frame is in `picture`; whose head is not in it at all gets no tag.
+    """
+    height, width = picture[0].shape
+    if not fits(width, height):
+        return
+    labels = _Labels(result, part=True) if target.object is not None else None
     tags: list[tuple[Sticker, Box]] = []
     for track in _selected(result, target):
-        hue = MEMBER if target.member is not None else track_colour(track.id)
-        mask = labels.pixels([track])
-        rect = bounding_rect(mask, pad=_blur_box(_line_pixels(height)))
-        if rect is not None:
-            _tint(picture, mask, rect, hue, contour=everything)
-        if everything and fits(width, height):
-            muted = target.object is not None and rect is None
-            tags.append((_track_tag(track, width, height, MUTED if muted else hue, muted), _head(track)))
+        head = at(_head(track))
+        if head[0] >= width or head[1] >= height or head[2] <= 0 or head[3] <= 0:
+            continue
+        muted = labels is not None and not labels.pixels([track]).any()
+        hue = MUTED if muted else _hue(track, target)
+        tags.append((_track_tag(track, width, height, hue, muted), head))
     if tags:
-        draw_tags(picture, tags, [t.face_xyxy for t in result.tracks if t.face_xyxy and t.state == "tracked"])
+        draw_tags(picture, tags, [at(t.face_xyxy) for t in result.tracks if t.face_xyxy and t.state == "tracked"])
+
+
+def _hue(track: Track, target: Target) -> Colour:
+    return MEMBER if target.member is not None else track_colour(track.id)
 
 
 def _track_tag(track: Track, width: int, height: int, hue: Colour, muted: bool) -> Sticker:

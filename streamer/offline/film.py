@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from streamer.egress.overlay import draw
-from streamer.frames import Frame
+from streamer.egress.overlay import draw, draw_names
+from streamer.frames import Frame, planes
 from streamer.offline import codec, cutout, fancam, lines
 from streamer.offline.cast import Cast
 from streamer.offline.clip import Clip, ClipFrame, Sound
@@ -101,18 +101,30 @@ class Film:
         if seen.frame is None:
             self.output.copy(seen.packet, seen.line)
             return
-        i420, alpha = self._drawn(seen.frame, seen.result)
-        if view is not None:
-            i420 = fancam.show(i420, view, self.size)
-            alpha = None if alpha is None else fancam.show_plane(alpha, view, self.size, fill=False)
-        line = seen.line if seen.line is not None else None
-        self.output.write(i420, alpha, seen.picture.pts, line)
+        i420, alpha = drawn(seen.frame, seen.result, self._cast, self._look, view, self.size)
+        self.output.write(i420, alpha, seen.picture.pts, seen.line)
 
-    def _drawn(self, frame: Frame, result: FrameResult) -> tuple[np.ndarray, np.ndarray | None]:
-        if self._look.transparent:
-            return frame.i420, cutout.soft(cutout.chosen_mask(result, self._cast))
-        scene, target = self._cast.scene(result)
-        return draw(frame, scene, self._look.style, target), None
+
+def drawn(
+    frame: Frame, result: FrameResult, cast: Cast, look: Look, view: View | None, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`frame` as it looks in the output: its I420 at `size` (width, height), and the alpha channel if there is one.
+
+    `view`: what of it is shown; None: all, and `size` is the frame's own.
+    """
+    if look.transparent:
+        alpha = cutout.soft(cutout.chosen_mask(result, cast))
+        if view is None:
+            return frame.i420, alpha
+        return fancam.show(frame.i420, view, size), fancam.show_plane(alpha, view, size, fill=False)
+    scene, target = cast.scene(result)
+    if view is None:
+        return draw(frame, scene, look.style, target), None
+    # Names come after the crop: else its edges would cut them, and an opening view would make them tiny.
+    i420 = fancam.show(draw(frame, scene, look.style, target, names=False), view, size)
+    if look.style == "annotated":
+        draw_names(planes(i420), scene, target, lambda box: view.place(box, size))
+    return i420, None
 
 
 def line_of(picture: ClipFrame, result: FrameResult, part: bool) -> bytes:
