@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from streamer.egress.labels import tag
+from streamer.egress.labels import tag, text_pixels
 from streamer.egress.overlay import draw
 from streamer.egress.palette import MEMBER
 from streamer.errors import ConfigError
@@ -235,6 +235,13 @@ def test_a_name_is_whole_in_the_crop(name: str, left: float, aspect: float) -> N
         # All of the tag: at most a rounded corner's pixel less.
         assert changed[2] == pytest.approx(detail[0], abs=2)
         assert changed[3] == pytest.approx(detail[1], abs=2)
+
+
+@pytest.mark.parametrize("size", [(202, 360), (606, 1080), (1080, 1920)])
+def test_a_usual_name_is_not_shortened_in_an_upright_picture(size: tuple[int, int]) -> None:
+    full = tag("Jang Wonyoung", "0.71", 2 * size[1], size[1], MEMBER)
+    letters = text_pixels(*size) / text_pixels(2 * size[1], size[1])
+    assert tag("Jang Wonyoung", "0.71", *size, MEMBER).size[0] == pytest.approx(full.size[0] * letters, rel=0.1)
 
 
 def test_who_is_not_in_the_crop_has_no_name_in_it() -> None:
