@@ -11,8 +11,9 @@ What is drawn, by style, for the tracks that the target selects (those of its me
 | only      | everybody else frosted: people, and faces; without a member everybody who has no name               |
 | none      | nothing                                                                                             |
 
-`hide` and `only` are promises: a picture without a result is frosted as a whole, and the last box of a lost track to
-hide stays frosted as long as vision reports it. In the other styles a lost track, having no pixels, draws nothing.
+`hide` and `only` are promises: a picture without a result is frosted as a whole, and the box of a lost track to hide
+stays frosted as long as vision reports it. In the other styles a lost track, having no pixels, draws nothing, but for
+the name of somebody whose face is seen.
 """
 
 from __future__ import annotations
@@ -101,8 +102,12 @@ def _draw_result(picture: Planes, result: FrameResult, style: Style, target: Tar
 
 
 def _selected(result: FrameResult, target: Target) -> list[Track]:
-    """Tracks on this frame that the target asks for."""
-    return [t for t in result.tracks if t.state == "tracked" and (target.member is None or t.name == target.member)]
+    """Tracks with a mask on this frame that the target asks for."""
+    return [t for t in _wanted(result, target) if t.state == "tracked"]
+
+
+def _wanted(result: FrameResult, target: Target) -> list[Track]:
+    return [t for t in result.tracks if target.member is None or t.name == target.member]
 
 
 class _Labels:
@@ -156,7 +161,9 @@ def draw_names(
         return
     labels = _Labels(result, part=True) if target.object is not None else None
     tags: list[tuple[Sticker, Box]] = []
-    for track in _selected(result, target):
+    for track in _wanted(result, target):
+        if not track.seen:
+            continue
         head = at(_head(track))
         if head[0] >= width or head[1] >= height or head[2] <= 0 or head[3] <= 0:
             continue
@@ -164,7 +171,7 @@ def draw_names(
         hue = MUTED if muted else _hue(track, target)
         tags.append((_track_tag(track, width, height, hue, muted), head))
     if tags:
-        draw_tags(picture, tags, [at(t.face_xyxy) for t in result.tracks if t.face_xyxy and t.state == "tracked"])
+        draw_tags(picture, tags, [at(t.face_xyxy) for t in result.tracks if t.face_xyxy])
 
 
 def _hue(track: Track, target: Target) -> Colour:
@@ -274,10 +281,10 @@ def _dim_luts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _hide(picture: Planes, result: FrameResult, target: Target) -> None:
     part = target.object is not None
-    seen, lost = _by_state([t for t in result.tracks if target.member is None or t.name == target.member])
+    seen, lost = _by_state(_wanted(result, target))
     mask = _Labels(result, part).pixels(seen)
     _add_boxes(mask, lost)
-    conceal(picture, mask, [] if part else _faces(seen))
+    conceal(picture, mask, [] if part else _faces([*seen, *lost]))
 
 
 def _only(picture: Planes, result: FrameResult, target: Target) -> None:
@@ -296,7 +303,7 @@ def _only(picture: Planes, result: FrameResult, target: Target) -> None:
         strangers[rect.luma] = cv2.subtract(strangers[rect.luma], grown)
     mask = cv2.bitwise_or(strangers, cv2.subtract(tracked, keep))
     _add_boxes(mask, lost)
-    conceal(picture, mask, _faces(others), keep=keep)
+    conceal(picture, mask, _faces([*others, *lost]), keep=keep)
 
 
 def _people(result: FrameResult) -> tuple[np.ndarray, np.ndarray]:
@@ -310,12 +317,12 @@ def _people(result: FrameResult) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _by_state(tracks: Sequence[Track]) -> tuple[list[Track], list[Track]]:
-    """Those that are seen on this frame, and those that are not."""
+    """Those with a mask on this frame, and those without."""
     return [t for t in tracks if t.state == "tracked"], [t for t in tracks if t.state == "lost"]
 
 
 def _add_boxes(mask: np.ndarray, lost: Sequence[Track]) -> None:
-    """Fill the last boxes: somebody to hide whom the engine lost a moment ago is most likely still there."""
+    """Fill the boxes: somebody to hide whom the engine lost a moment ago, or has no mask of yet, is likely there."""
     for track in lost:
         rect = even_rect(*track.box_xyxy, mask.shape[1], mask.shape[0])
         if rect is not None:
