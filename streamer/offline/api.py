@@ -381,15 +381,15 @@ def _watch(source: Source, sight: Sight, cast: Cast) -> Iterator[StreamResult]:
         while True:
             try:
                 frame = slot.get(timeout=0.25)
-            except TimeoutError as exc:
+            except TimeoutError:
                 waited += 0.25
                 state = source.state
                 if state.phase == "ended":
                     return
                 if state.phase == "failed":
-                    raise SourceUnusable(state.reason or "the source failed") from exc
+                    raise SourceUnusable(state.reason or "the source failed") from None
                 if waited >= _STALL_SECONDS:
-                    raise SourceUnavailable(state.reason or "nothing came for 15 s; check the source") from exc
+                    raise SourceUnavailable(state.reason or "nothing came for 15 s; check the source") from None
                 continue
             waited = 0.0
             yield StreamResult(frame, processor.step(frame), slot.dropped, cast)
