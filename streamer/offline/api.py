@@ -25,10 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from streamer.channels import LatestSlot
-from streamer.errors import ConfigError, GalleryError, MemberUnknown, PhotoRefused, SourceUnavailable, SourceUnusable
-from streamer.frames import Frame
-from streamer.offline import album, photo, video
+from streamer.errors import ConfigError, GalleryError, MemberUnknown, PhotoRefused
+from streamer.offline import album, photo, video, watching
 from streamer.offline.cast import Cast
 from streamer.offline.fancam import parse_aspect
 from streamer.offline.film import Look
@@ -45,7 +43,6 @@ from streamer.vision import enrolment, member_name, photos
 from streamer.vision.known import Known
 
 if TYPE_CHECKING:
-    from streamer.ingest.source import Source
     from streamer.offline.given import ImageLike
 
 Engine = Literal["lite", "sam3"]
@@ -60,8 +57,6 @@ CHECKPOINTS: Mapping[str, str] = {
     "tiny": "edgetam",
 }
 """Of engine `sam3`, by model size. All but `large` know no concepts: they follow people, and answer no object."""
-_STALL_SECONDS = 15.0
-"""An `open_stream` whose source gives nothing for so long has ended."""
 
 
 class IdentityAwareSegmentation:
@@ -292,10 +287,10 @@ class IdentityAwareSegmentation:
         names = [member_name] if isinstance(member_name, str) else list(member_name)
         sight = self._seeing()
         cast = Cast(tuple(dict.fromkeys(self._known(sight, name) for name in names)), object_prompt, everybody)
-        source = make_source(_wanted(url), sight.settings)
+        source = make_source(watching.wanted(url), sight.settings)
         processor = sight.processor(cast)
         processor.close()
-        return _watch(source, sight, cast)
+        return watching.watch(source, sight, cast)
 
     # Inside
 
@@ -362,37 +357,3 @@ class IdentityAwareSegmentation:
             data, decoded, reading, name=name, file=file, source="api", pick=None, known=Known.nobody(reading.model_id)
         )
         return Known(reading.model_id, (name,), np.zeros(1, np.int64), new.face.embedding[None])
-
-
-def _wanted(url: str) -> dict[str, Any]:
-    if url == "demo":
-        return {"kind": "demo"}
-    if "://" in url:
-        return {"kind": "rtsp", "url": url}
-    return {"kind": "file", "path": url, "loop": False}
-
-
-def _watch(source: Source, sight: Sight, cast: Cast) -> Iterator[StreamResult]:
-    slot: LatestSlot[Frame] = LatestSlot()
-    processor = sight.processor(cast)
-    try:
-        source.start(slot)
-        waited = 0.0
-        while True:
-            try:
-                frame = slot.get(timeout=0.25)
-            except TimeoutError:
-                waited += 0.25
-                state = source.state
-                if state.phase == "ended":
-                    return
-                if state.phase == "failed":
-                    raise SourceUnusable(state.reason or "the source failed") from None
-                if waited >= _STALL_SECONDS:
-                    raise SourceUnavailable(state.reason or "nothing came for 15 s; check the source") from None
-                continue
-            waited = 0.0
-            yield StreamResult(frame, processor.step(frame), slot.dropped, cast)
-    finally:
-        processor.close()
-        source.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,13 +15,20 @@ from streamer.frames import Frame, planes
 from streamer.offline import codec, cutout, fancam, lines
 from streamer.offline.cast import Cast
 from streamer.offline.clip import Clip, ClipFrame, Sound
+from streamer.offline.clock import PTS_RATE
 from streamer.offline.fancam import Fancam, View, parse_aspect
 from streamer.offline.output import Kind, Output
+from streamer.offline.pipeline import Ahead, Behind
 from streamer.service.settings import VideoSettings
 from streamer.tracks import FrameResult, Style
 from streamer.vision.cuts import CutDetector
 
-__all__ = ["Film", "Look", "Seen", "line_of", "parse_aspect"]
+__all__ = ["Film", "Look", "Seen", "line_of", "parse_aspect", "shoot"]
+
+T = TypeVar("T")
+
+_QUEUED = 6
+"""Pictures between two stages: enough to even out a look for faces, small enough for 4K."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +79,22 @@ class Film:
         self.output = Output(path, sidecar, clip, Kind(codec.choose(path.suffix, look.transparent, video), size))
         self.seen = dict.fromkeys(cast.members, 0)
         """Frames on which each member is."""
+        self._step = PTS_RATE / info.fps
+        self._last_pts: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Length so far: up to the end of the last picture that was put."""
+        return 0.0 if self._last_pts is None else (self._last_pts + self._step) / PTS_RATE
 
     def put(self, item: Seen | Sound) -> None:
         """The next picture, or sound."""
         if isinstance(item, Sound):
             self.output.hear(item)
             return
+        pts = item.picture.pts
+        self._step = self._step if self._last_pts is None else pts - self._last_pts
+        self._last_pts = pts
         for track in self._cast.seen(item.result):
             if track.name is not None:
                 self.seen[track.name] += 1
@@ -103,6 +121,47 @@ class Film:
             return
         i420, alpha = drawn(seen.frame, seen.result, self._cast, self._look, view, self.size)
         self.output.write(i420, alpha, seen.picture.pts, seen.line)
+
+
+def shoot(
+    film: Film,
+    read: Iterator[T],
+    told: Callable[[Iterator[T]], Iterator[Seen | Sound]],
+    stop: threading.Event,
+) -> bool:
+    """Make the film: `read` on a thread, `told` of it in this one, drawn and encoded on another; then it is whole.
+
+    True: `stop` was set before the end; the film is whole up to there, or given up where nothing was put. After an
+    error it is given up.
+    """
+    stopped = False
+
+    def until_stopped(items: Iterator[T]) -> Iterator[T]:
+        nonlocal stopped
+        for item in items:
+            if stop.is_set():
+                stopped = True
+                return
+            yield item
+
+    try:
+        with Ahead(read, _QUEUED, "decode") as items:
+            behind = Behind(film.put, _QUEUED, "encode")
+            try:
+                for item in told(until_stopped(iter(items))):
+                    behind.put(item)
+                behind.join()
+            except BaseException:
+                behind.abandon()
+                raise
+        if stopped and not film.seconds:
+            film.output.abandon()
+        else:
+            film.finish()
+    except BaseException:
+        film.output.abandon()
+        raise
+    return stopped
 
 
 def drawn(

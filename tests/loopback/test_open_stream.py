@@ -17,7 +17,7 @@ from streamer import IdentityAwareSegmentation
 from streamer.errors import MemberUnknown, SourceUnavailable, SourceUnusable
 from streamer.ingest import mark
 from streamer.ingest.demo_cast import ASTRONAUT
-from streamer.offline import api
+from streamer.offline import watching as watching_module
 from streamer.vision.models import ModelStore
 from tests.rtsp_camera import Camera
 from tests.sources import until
@@ -118,7 +118,7 @@ def test_a_wrong_password_is_one_clear_error(
 def test_a_camera_that_falls_silent_ends_the_stream_with_its_reason(
     segmentation: IdentityAwareSegmentation, camera: Camera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "_STALL_SECONDS", 6.0)
+    monkeypatch.setattr(watching_module, "STALL_SECONDS", 6.0)
     with opened(segmentation, camera.url) as stream:
         next(stream)
         camera.freeze()
