@@ -65,7 +65,7 @@ def image(
     teller = Teller(progress_json)
     with stopped_by_signals() as stop, teller.showing():
         from streamer.offline.cast import Cast
-        from streamer.offline.photo import PhotoOrder, check_outputs, make_folder
+        from streamer.offline.photo import PhotoOrder, check_outputs, output_folder
         from streamer.offline.sight import Sight, check_members
 
         files = _files(photo)
@@ -77,11 +77,11 @@ def image(
         order = PhotoOrder(Cast(names, words), "text" if prompt == "text" else "box", drawn)
         if words is not None:
             sight.models.check_phrase(words)
-        make_folder(out)
         folders = _folders(photo, files, out)
-        if not photo.is_dir():
-            check_outputs(photo, out)
-        rows = _run(files, folders, order, sight, teller, stop)
+        with output_folder(out):
+            if not photo.is_dir():
+                check_outputs(photo, out)
+            rows = _run(files, folders, order, sight, teller, stop)
     teller.result(_summary(rows, names[0], stop.is_set()))
     _table(rows, teller.console)
     if stop.is_set():

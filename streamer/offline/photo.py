@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,7 +20,7 @@ from streamer.errors import ConfigError, OutputError, PhotoRefused
 from streamer.frames import Frame
 from streamer.offline import cutout
 from streamer.offline.cast import Cast
-from streamer.offline.destination import check_file, check_folder, written
+from streamer.offline.destination import check_file, check_folder, refused, written
 from streamer.offline.sight import Sight
 from streamer.service.photo_folder import shown
 from streamer.tracks import Box, FrameResult, Target, Track
@@ -105,14 +106,13 @@ def decode(path: Path) -> np.ndarray:
     """
     name = shown(path)
     try:
-        if path.is_dir():
-            raise PhotoRefused(f"{name} is a folder; give a photo")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise photos.too_many_bytes(size, name, MAX_BYTES)
-        before = path.stat().st_mtime_ns
+        before = path.stat()
+        if not path.is_file():
+            raise PhotoRefused(f"{name} is {'a folder' if path.is_dir() else 'not a file'}; give a photo")
+        if before.st_size > MAX_BYTES:
+            raise photos.too_many_bytes(before.st_size, name, MAX_BYTES)
         data = path.read_bytes()
-        if len(data) != size or path.stat().st_mtime_ns != before:
+        if len(data) != before.st_size or path.stat().st_mtime_ns != before.st_mtime_ns:
             raise PhotoRefused(f"{name} changed while it was read; wait until it is written, then run it again")
     except FileNotFoundError as exc:
         raise PhotoRefused(f"{name}: no such file; check the path") from exc
@@ -164,20 +164,19 @@ def seen_by(engine: MaskEngine, still: Still, order: PhotoOrder, sight: Sight, p
 
 
 def write(result: PhotoResult, folder: Path) -> list[Path]:
-    """The three pictures and result.json in `folder`, which is made if need be. Each file is whole or not there.
+    """The three pictures and result.json in `folder`, which is made if need be: all four, or none.
 
     Raises:
-        OutputError: the folder cannot be made or written to.
+        OutputError: the folder cannot be made or written to, or the disk is full.
     """
-    make_folder(folder)
-    pictures = {"annotated.png": result.annotated, "overlay.png": result.overlay, "cutout.png": result.cutout}
-    paths = [folder / name for name in pictures]
-    with ThreadPoolExecutor(len(paths)) as pool:
-        list(pool.map(_write_png, paths, pictures.values()))
-    said = folder / "result.json"
-    with written(said) as beside:
-        beside.write_text(json.dumps(result.json, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    return [*paths, said]
+    pictures = (result.annotated, result.overlay, result.cutout)
+    paths = [folder / name for name in OUTPUTS]
+    with output_folder(folder), ExitStack() as stack:
+        *besides, said = [stack.enter_context(written(path)) for path in paths]
+        with ThreadPoolExecutor(len(besides)) as pool:
+            list(pool.map(_write_png, paths, besides, pictures))
+        said.write_text(json.dumps(result.json, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return paths
 
 
 def check_outputs(file: Path, folder: Path) -> None:
@@ -186,21 +185,31 @@ def check_outputs(file: Path, folder: Path) -> None:
         check_file(folder / name, [file])
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder for results. Raises `OutputError`."""
+@contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Make the folder for results; what was made and stays empty is removed in the end. Raises `OutputError`."""
     try:
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise OutputError(f"cannot make the folder {folder}: {exc.strerror or exc}; choose another one") from exc
-    check_folder(folder)
+    try:
+        check_folder(folder)
+        yield
+    finally:
+        with suppress(OSError):
+            for each in made:  # deepest first; the first one with something in it ends it
+                each.rmdir()
 
 
-def _write_png(path: Path, picture: np.ndarray) -> None:
+def _write_png(path: Path, beside: Path, picture: np.ndarray) -> None:
     done, encoded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         raise OutputError(f"{path}: a picture of {picture.shape[1]}x{picture.shape[0]} cannot be encoded as PNG")
-    with written(path) as beside:
+    try:
         beside.write_bytes(encoded.tobytes())
+    except OSError as exc:
+        raise refused(path, exc) from exc
 
 
 def _seen(engine: MaskEngine, still: Still, order: PhotoOrder, sight: Sight, place: int) -> FrameResult:
