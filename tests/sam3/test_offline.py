@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
 
 from skimage import data as skimage_data  # noqa: E402
 
 from streamer import IdentityAwareSegmentation  # noqa: E402
+from streamer.cli import app  # noqa: E402
 from streamer.contract import decode_mask  # noqa: E402
 from streamer.errors import PhotoRefused  # noqa: E402
 from streamer.frames import Frame  # noqa: E402
@@ -26,6 +29,7 @@ from streamer.offline.sight import BATCH, Sight, Watcher  # noqa: E402
 from streamer.service.settings import Settings, load  # noqa: E402
 from streamer.tracks import FrameResult  # noqa: E402
 from streamer.vision.engines.sam3.engine import Sam3Models  # noqa: E402
+from streamer.vision.engines.sam3.features import Features  # noqa: E402
 from streamer.vision.engines.sam3.network import Network  # noqa: E402
 from streamer.vision.engines.sam3.options import Sam3Options  # noqa: E402
 from streamer.vision.known import Known  # noqa: E402
@@ -233,3 +237,42 @@ def test_frames_that_are_looked_at_share_the_image_encoder(
         assert its.label_map is not None
         assert np.count_nonzero(mine.label_map != its.label_map) <= 4
     assert any(0 < np.count_nonzero(result.label_map) < 120 * 160 for result in alone)
+
+
+@pytest.mark.models
+def test_a_folder_of_photos_from_the_command_line(
+    checkpoint: Path, model_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    encode = Network.encode
+
+    def counted(self: Network, pictures: list[np.ndarray]) -> list[Features]:
+        sizes.append(len(pictures))
+        return encode(self, pictures)
+
+    monkeypatch.setattr(Network, "encode", counted)
+    config = tmp_path / "sam3.yaml"
+    config.write_text(
+        f"vision: {{engine: sam3, threads: 1, sam3: {{checkpoint: {str(checkpoint)!r}, score_threshold: 0.0}}}}\n"
+    )
+    options = ["--data-dir", str(model_data_dir), "--config", str(config)]
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(5):
+        rgb = np.ascontiguousarray(skimage_data.astronaut()[: 400 + 20 * number, 3 * number :])
+        cv2.imwrite(str(folder / f"{number}.png"), rgb[..., ::-1])
+    (folder / "2.jpg").write_text("no picture")
+    runner = CliRunner()
+    added = runner.invoke(app, [*options, "members", "add", "eileen", str(folder / "4.png")])
+    assert added.exit_code == 0, added.output
+    out = tmp_path / "out"
+    done = runner.invoke(
+        app, [*options, "image", str(folder), "--member", "eileen", "--out", str(out), "--progress-json"]
+    )
+    assert done.exit_code == 0, done.output
+    assert sizes == [4, 1]
+    said = json.loads(done.stdout.splitlines()[-1])["result"]
+    assert said["seen"] == {"eileen": 5}
+    assert [bool(photo["refused"]) for photo in said["photos"]] == [False, False, True, False, False, False]
+    assert all(0 < photo["seconds"] < said["seconds"] for photo in said["photos"] if photo["seen"])
+    assert len(list(out.glob("*/result.json"))) == 5
