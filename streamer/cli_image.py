@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,21 +65,23 @@ def image(
     teller = Teller(progress_json)
     with stopped_by_signals() as stop, teller.showing():
         from streamer.offline.cast import Cast
-        from streamer.offline.photo import PhotoOrder, check_outputs, make_folder
+        from streamer.offline.photo import PhotoOrder, check_outputs, output_folder
         from streamer.offline.sight import Sight, check_members
 
         files = _files(photo)
         names = check_members(settings, [member])
         teller.stage("loading models")
         sight = Sight.load(settings, teller.stage)
+        if stop.is_set():
+            raise typer.Exit(EXIT_INTERRUPTED)
         order = PhotoOrder(Cast(names, words), "text" if prompt == "text" else "box", drawn)
         if words is not None:
             sight.models.check_phrase(words)
-        make_folder(out)
         folders = _folders(photo, files, out)
-        if not photo.is_dir():
-            check_outputs(photo, out)
-        rows = _run(files, folders, order, sight, teller, stop)
+        with output_folder(out):
+            if not photo.is_dir():
+                check_outputs(photo, out)
+            rows = _run(files, folders, order, sight, teller, stop)
     teller.result(_summary(rows, names[0], stop.is_set()))
     _table(rows, teller.console)
     if stop.is_set():
@@ -97,22 +100,24 @@ def _run(
     teller: Teller,
     stop: threading.Event,
 ) -> list[_Row]:
-    from streamer.offline.photo import decoded_ahead, segment, write
+    from streamer.offline.album import segmented
+    from streamer.offline.photo import write
     from streamer.offline.progress import Meter
 
     rows = []
     meter = Meter(teller, len(files))
     meter.stage("segmenting")
-    with decoded_ahead(files) as decoded:
-        for (path, picture, began), folder in zip(decoded, folders, strict=True):
+    with closing(segmented(files, order, sight)) as photos:
+        for path, folder, (found, seconds) in zip(files, folders, photos, strict=True):
+            if isinstance(found, PhotoRefused):
+                rows.append(_Row(path.name, False, None, seconds, (), str(found)))
+            else:
+                began = time.monotonic()
+                outputs = [str(file) for file in write(found, folder)]
+                rows.append(_row(found, outputs, seconds + time.monotonic() - began))
+            meter.step()
             if stop.is_set():
                 break
-            if isinstance(picture, PhotoRefused):
-                rows.append(_Row(path.name, False, None, time.monotonic() - began, (), str(picture)))
-            else:
-                found = segment(picture, order, sight, path.name, began)
-                rows.append(_row(found, [str(file) for file in write(found, folder)], time.monotonic() - began))
-            meter.step()
     meter.finish()
     return rows
 

@@ -45,13 +45,20 @@ class Track:
     similarity: float | None
     """Cosine of the newest face to the named (else the nearest) member, -1..1; None before any face was compared."""
     state: Literal["tracked", "lost"]
-    """`lost`: not seen on this frame; the mask is empty and the box is the last one."""
+    """`tracked`: it has pixels in the label map. `lost`: it has none; the box is the last one, or where the person of
+    the face should be."""
     box_xyxy: Box
     face_xyxy: Box | None
+    """None: it is not seen. Of a lost track: the newest look found the face, but there is no mask of the person."""
     label: int
     """1..63: this track's value in the label map of the same frame."""
     object_prompt: str | None = None
     """The object prompt that LABEL_OBJECT pixels of this track answer; None: no object was asked for or none seen."""
+
+    @property
+    def seen(self) -> bool:
+        """The person is on this frame: with a mask, or at least with a face."""
+        return self.state == "tracked" or self.face_xyxy is not None
 
 
 @dataclass(frozen=True, slots=True)

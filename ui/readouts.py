@@ -96,7 +96,7 @@ def person_line(track: Json, shown: str | None) -> str:
     """One person in the picture: the name, and how near the newest face came to it."""
     name, similarity = track.get("name"), track.get("similarity")
     who = escape(str(shown or name)) if name else "unknown"
-    if track.get("state") == "lost":
+    if track.get("state") == "lost" and not track.get("face"):
         who += " (out of sight)"
     level = ""
     if similarity is not None:

@@ -22,8 +22,8 @@ _BACKGROUND = colour(16, 19, 24)
 _BACKGROUND_ALPHA = 0.78
 _TEXT: Rgb = (255, 255, 255)
 _TEXT_SOFT: Rgb = (186, 196, 208)
-_WIDEST = 0.46
-"""Of the picture's width: a longer name ends in an ellipsis."""
+_WIDEST, _WIDEST_UPRIGHT = 0.46, 0.9
+"""Of the picture's longer side, and of its width: a longer name ends in an ellipsis."""
 _LONGEST = 80
 """Characters of a name that are looked at at all."""
 
@@ -55,7 +55,8 @@ def fits(width: int, height: int) -> bool:
 
 def tag(name: str, detail: str, width: int, height: int, accent: Colour, *, muted: bool = False) -> Sticker:
     """A name tag for a picture of `width` x `height`: an accent bar, the name, `detail` in a softer tone."""
-    return _tag(name[:_LONGEST], detail, text_pixels(width, height), int(width * _WIDEST), accent, muted)
+    widest = int(min(max(width, height) * _WIDEST, width * _WIDEST_UPRIGHT))
+    return _tag(name[:_LONGEST], detail, text_pixels(width, height), widest, accent, muted)
 
 
 def draw_tags(planes: Planes, tags: Sequence[tuple[Sticker, Box]], faces: Iterable[Box]) -> None:

@@ -11,13 +11,14 @@ What is drawn, by style, for the tracks that the target selects (those of its me
 | only      | everybody else frosted: people, and faces; without a member everybody who has no name               |
 | none      | nothing                                                                                             |
 
-`hide` and `only` are promises: a picture without a result is frosted as a whole, and the last box of a lost track to
-hide stays frosted as long as vision reports it. In the other styles a lost track, having no pixels, draws nothing.
+`hide` and `only` are promises: a picture without a result is frosted as a whole, and the box of a lost track to hide
+stays frosted as long as vision reports it. In the other styles a lost track, having no pixels, draws nothing, but for
+the name of somebody whose face is seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -53,6 +54,7 @@ def draw(
     target: Target,
     notice: str | None = None,
     *,
+    names: bool = True,
     reuse: bool = False,
 ) -> np.ndarray:
     """`frame` with `result` drawn in `style`, and `notice` as a banner at the bottom left.
@@ -64,6 +66,7 @@ def draw(
         style: see the module.
         target: who and what is shown.
         notice: one line for the viewer ("vision restarting").
+        names: with the name tags of style `annotated`; who crops the picture puts them on the crop (`draw_names`).
         reuse: draw on `frame.i420` itself, for the last one who needs it: a megabyte less to move at 720p.
 
     Returns:
@@ -80,6 +83,8 @@ def draw(
     picture = planes(i420)
     if result is not None and style != "none":
         _draw_result(picture, result, style, target)
+        if style == "annotated" and names:
+            draw_names(picture, result, target)
     elif private:
         conceal_all(picture)
     if notice:
@@ -95,12 +100,16 @@ def _draw_result(picture: Planes, result: FrameResult, style: Style, target: Tar
     elif style == "cutout":
         _cutout(picture, result, target)
     else:
-        _annotate(picture, result, target, everything=style == "annotated")
+        _annotate(picture, result, target, contour=style == "annotated")
 
 
 def _selected(result: FrameResult, target: Target) -> list[Track]:
-    """Tracks on this frame that the target asks for."""
-    return [t for t in result.tracks if t.state == "tracked" and (target.member is None or t.name == target.member)]
+    """Tracks with a mask on this frame that the target asks for."""
+    return [t for t in _wanted(result, target) if t.state == "tracked"]
+
+
+def _wanted(result: FrameResult, target: Target) -> list[Track]:
+    return [t for t in result.tracks if target.member is None or t.name == target.member]
 
 
 class _Labels:
@@ -135,25 +144,50 @@ class _Labels:
 # --- annotated, overlay ---
 
 
-def _annotate(picture: Planes, result: FrameResult, target: Target, everything: bool) -> None:
-    height, width = picture[0].shape
+def _annotate(picture: Planes, result: FrameResult, target: Target, contour: bool) -> None:
     labels = _Labels(result, part=target.object is not None)
-    tags: list[tuple[Sticker, Box]] = []
-    pad = _blur_box(_line_pixels(height))
+    pad = _blur_box(_line_pixels(picture[0].shape[0]))
     area = labels.area(pad)
+    if area is None:
+        return
     for track in _selected(result, target):
-        hue = MEMBER if target.member is not None else track_colour(track.id)
-        rect = None
-        if area is not None:
-            mask = labels.pixels([track], area)
-            rect = bounding_rect(mask, pad)
-            if rect is not None:
-                _tint(picture, mask[rect.luma], rect.moved(area.x0, area.y0), hue, contour=everything)
-        if everything and fits(width, height):
-            muted = target.object is not None and rect is None
-            tags.append((_track_tag(track, width, height, MUTED if muted else hue, muted), _head(track)))
+        mask = labels.pixels([track], area)
+        rect = bounding_rect(mask, pad)
+        if rect is not None:
+            _tint(picture, mask[rect.luma], rect.moved(area.x0, area.y0), _hue(track, target), contour)
+
+
+def draw_names(
+    picture: Planes, result: FrameResult, target: Target, at: Callable[[Box], Box] = lambda box: box
+) -> None:
+    """Name tags of the tracks that the target selects, whole and inside the picture. Tiny pictures get none.
+
+    Args:
+        picture: Y, U, V of the frame, or of a crop of it; written to.
+        result: of the frame.
+        target: who and what is shown.
+        at: where a box of the frame is in `picture`; whose head is not in it at all gets no tag.
+    """
+    height, width = picture[0].shape
+    if not fits(width, height):
+        return
+    labels = _Labels(result, part=True) if target.object is not None else None
+    tags: list[tuple[Sticker, Box]] = []
+    for track in _wanted(result, target):
+        if not track.seen:
+            continue
+        head = at(_head(track))
+        if head[0] >= width or head[1] >= height or head[2] <= 0 or head[3] <= 0:
+            continue
+        muted = labels is not None and not labels.pixels([track]).any()
+        hue = MUTED if muted else _hue(track, target)
+        tags.append((_track_tag(track, width, height, hue, muted), head))
     if tags:
-        draw_tags(picture, tags, [t.face_xyxy for t in result.tracks if t.face_xyxy and t.state == "tracked"])
+        draw_tags(picture, tags, [at(t.face_xyxy) for t in result.tracks if t.face_xyxy])
+
+
+def _hue(track: Track, target: Target) -> Colour:
+    return MEMBER if target.member is not None else track_colour(track.id)
 
 
 def _track_tag(track: Track, width: int, height: int, hue: Colour, muted: bool) -> Sticker:
@@ -259,10 +293,10 @@ def _dim_luts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _hide(picture: Planes, result: FrameResult, target: Target) -> None:
     part = target.object is not None
-    seen, lost = _by_state([t for t in result.tracks if target.member is None or t.name == target.member])
+    seen, lost = _by_state(_wanted(result, target))
     mask = _Labels(result, part).pixels(seen)
     _add_boxes(mask, lost)
-    conceal(picture, mask, [] if part else _faces(seen))
+    conceal(picture, mask, [] if part else _faces([*seen, *lost]))
 
 
 def _only(picture: Planes, result: FrameResult, target: Target) -> None:
@@ -281,7 +315,7 @@ def _only(picture: Planes, result: FrameResult, target: Target) -> None:
         strangers[rect.luma] = cv2.subtract(strangers[rect.luma], grown)
     mask = cv2.bitwise_or(strangers, cv2.subtract(tracked, keep))
     _add_boxes(mask, lost)
-    conceal(picture, mask, _faces(others), keep=keep)
+    conceal(picture, mask, _faces([*others, *lost]), keep=keep)
 
 
 def _people(result: FrameResult) -> tuple[np.ndarray, np.ndarray]:
@@ -295,12 +329,12 @@ def _people(result: FrameResult) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _by_state(tracks: Sequence[Track]) -> tuple[list[Track], list[Track]]:
-    """Those that are seen on this frame, and those that are not."""
+    """Those with a mask on this frame, and those without."""
     return [t for t in tracks if t.state == "tracked"], [t for t in tracks if t.state == "lost"]
 
 
 def _add_boxes(mask: np.ndarray, lost: Sequence[Track]) -> None:
-    """Fill the last boxes: somebody to hide whom the engine lost a moment ago is most likely still there."""
+    """Fill the boxes: somebody to hide whom the engine lost a moment ago, or has no mask of yet, is likely there."""
     for track in lost:
         rect = even_rect(*track.box_xyxy, mask.shape[1], mask.shape[0])
         if rect is not None:

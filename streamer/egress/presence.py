@@ -39,6 +39,7 @@ class Presences:
 class _Seen(BaseModel):
     name: str | None = None
     state: str = "tracked"
+    face: list[float] | None = None
 
 
 class _Line(BaseModel):
@@ -72,7 +73,7 @@ def _read(sidecar: Path, _changed: int, _size: int) -> Presences:
             if frames:
                 step = min(now - last, GAP_SECONDS)
                 _extend(intervals, before, last + step)
-            before = {track.name for track in line.tracks if track.state == "tracked"}
+            before = {track.name for track in line.tracks if track.state == "tracked" or track.face}
             for name in before:
                 _begin(intervals, name, now)
             last = now

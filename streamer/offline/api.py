@@ -25,16 +25,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from streamer.channels import LatestSlot
-from streamer.errors import ConfigError, GalleryError, MemberUnknown, PhotoRefused, SourceUnavailable, SourceUnusable
-from streamer.frames import Frame
-from streamer.offline import photo, video
+from streamer.errors import ConfigError, GalleryError, MemberUnknown, PhotoRefused
+from streamer.offline import album, photo, video, watching
 from streamer.offline.cast import Cast
 from streamer.offline.fancam import parse_aspect
 from streamer.offline.film import Look
-from streamer.offline.given import each_photo, picture_of, read_ahead
+from streamer.offline.given import each_photo, picture_of
 from streamer.offline.photo import PhotoOrder, PromptType
-from streamer.offline.pipeline import Ahead
 from streamer.offline.progress import Meter, OnProgress
 from streamer.offline.results import ImageResult, StreamResult
 from streamer.offline.sight import Sight, joined
@@ -46,7 +43,6 @@ from streamer.vision import enrolment, member_name, photos
 from streamer.vision.known import Known
 
 if TYPE_CHECKING:
-    from streamer.ingest.source import Source
     from streamer.offline.given import ImageLike
 
 Engine = Literal["lite", "sam3"]
@@ -61,8 +57,6 @@ CHECKPOINTS: Mapping[str, str] = {
     "tiny": "edgetam",
 }
 """Of engine `sam3`, by model size. All but `large` know no concepts: they follow people, and answer no object."""
-_STALL_SECONDS = 15.0
-"""An `open_stream` whose source gives nothing for so long has ended."""
 
 
 class IdentityAwareSegmentation:
@@ -205,7 +199,7 @@ class IdentityAwareSegmentation:
         *,
         on_progress: OnProgress | None = None,
     ) -> Iterator[ImageResult | PhotoRefused]:
-        """As `segment_image` of many pictures; the next one is read while one is segmented.
+        """As `segment_image` of many pictures: read ahead and, with engine `sam3`, encoded four at a time.
 
         Returns:
             An iterator, in the order given; for a picture that cannot be read, the error instead of a result.
@@ -293,10 +287,10 @@ class IdentityAwareSegmentation:
         names = [member_name] if isinstance(member_name, str) else list(member_name)
         sight = self._seeing()
         cast = Cast(tuple(dict.fromkeys(self._known(sight, name) for name in names)), object_prompt, everybody)
-        source = make_source(_wanted(url), sight.settings)
+        source = make_source(watching.wanted(url), sight.settings)
         processor = sight.processor(cast)
         processor.close()
-        return _watch(source, sight, cast)
+        return watching.watch(source, sight, cast)
 
     # Inside
 
@@ -339,18 +333,15 @@ class IdentityAwareSegmentation:
         drawn = None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
         return sight, PhotoOrder(cast, prompt, drawn)
 
+    @staticmethod
     def _segmented(
-        self, sight: Sight, order: PhotoOrder, given: list[Any], on_progress: OnProgress | None
+        sight: Sight, order: PhotoOrder, given: list[ImageLike], on_progress: OnProgress | None
     ) -> Iterator[ImageResult | PhotoRefused]:
         meter = Meter(on_progress, len(given))
         meter.stage("segmenting")
-        with Ahead(read_ahead(given), 1, "photos") as pictures:
-            for read in pictures:
-                if isinstance(read, PhotoRefused):
-                    yield read
-                else:
-                    yield ImageResult.of(photo.segment(read[0], order, sight, read[1]))
-                meter.step()
+        for found, _ in album.segmented(given, order, sight):
+            yield found if isinstance(found, PhotoRefused) else ImageResult.of(found)
+            meter.step()
         meter.finish()
 
     @staticmethod
@@ -366,37 +357,3 @@ class IdentityAwareSegmentation:
             data, decoded, reading, name=name, file=file, source="api", pick=None, known=Known.nobody(reading.model_id)
         )
         return Known(reading.model_id, (name,), np.zeros(1, np.int64), new.face.embedding[None])
-
-
-def _wanted(url: str) -> dict[str, Any]:
-    if url == "demo":
-        return {"kind": "demo"}
-    if "://" in url:
-        return {"kind": "rtsp", "url": url}
-    return {"kind": "file", "path": url, "loop": False}
-
-
-def _watch(source: Source, sight: Sight, cast: Cast) -> Iterator[StreamResult]:
-    slot: LatestSlot[Frame] = LatestSlot()
-    processor = sight.processor(cast)
-    try:
-        source.start(slot)
-        waited = 0.0
-        while True:
-            try:
-                frame = slot.get(timeout=0.25)
-            except TimeoutError as exc:
-                waited += 0.25
-                state = source.state
-                if state.phase == "ended":
-                    return
-                if state.phase == "failed":
-                    raise SourceUnusable(state.reason or "the source failed") from exc
-                if waited >= _STALL_SECONDS:
-                    raise SourceUnavailable(state.reason or "nothing came for 15 s; check the source") from exc
-                continue
-            waited = 0.0
-            yield StreamResult(frame, processor.step(frame), slot.dropped, cast)
-    finally:
-        processor.close()
-        source.close()

@@ -18,6 +18,7 @@ import numpy as np
 
 from streamer.frames import Frame
 from streamer.tracks import LABEL_OBJECT, LABEL_PERSON, LABEL_TRACK, MAX_TRACKS, Box, FrameResult, Track
+from streamer.vision.labels import marked
 from streamer.vision.tracking import clip_box
 
 _FLOW_SIDE = 256
@@ -175,8 +176,8 @@ def _mixed(frame: Frame, sides: Sequence[_Side]) -> FrameResult:
         tracks.append(_carried(frame, found, len(found) == len(sides), label, painter))
     first = sides[0].seen.result
     lost = [track for track in first.tracks if track.state == "lost" and track.id not in ids]
-    tracks += [replace(track, label=label) for label, track in enumerate(lost, len(ids) + 1)]
-    tracks = [track for track in tracks if track.label <= MAX_TRACKS]
+    tracks += [_without_mask(frame, track, sides[0], label) for label, track in enumerate(lost, len(ids) + 1)]
+    tracks = [_settled(track, painter) for track in tracks if track.label <= MAX_TRACKS]
     if any(side.seen.has_strangers for side in sides):
         painter.paint_people(sides)
     return FrameResult(
@@ -204,6 +205,24 @@ def _carried(frame: Frame, found: Sequence[tuple[_Side, Track]], on_all: bool, l
         label=label,
         box_xyxy=painted or box,
         face_xyxy=None if all(face is None for face, _ in faces) else _mean(faces, frame),
+    )
+
+
+def _settled(track: Track, painter: _Painter) -> Track:
+    """Without pixels of its own, be they moved out of the picture or under another's, a track is not tracked."""
+    if track.state == "lost" or (painter.labels is not None and marked(painter.labels, (track.label,))):
+        return track
+    return replace(track, state="lost", object_prompt=None)
+
+
+def _without_mask(frame: Frame, track: Track, side: _Side, label: int) -> Track:
+    """Somebody who is on no side with a mask, but maybe with a face."""
+    box, face = (side.moved(box) for box in (track.box_xyxy, track.face_xyxy))
+    return replace(
+        track,
+        label=label,
+        box_xyxy=_mean([(box, 1.0)], frame),
+        face_xyxy=None if face is None else _mean([(face, 1.0)], frame),
     )
 
 

@@ -53,7 +53,7 @@ class Cast:
 
     def seen(self, result: FrameResult) -> list[Track]:
         """Tracks of the members that are on this frame."""
-        return [track for track in result.tracks if track.name in self.members and track.state == "tracked"]
+        return [track for track in result.tracks if track.name in self.members and track.seen]
 
     def lead(self, result: FrameResult) -> Track | None:
         """The first-named member that is on this frame."""

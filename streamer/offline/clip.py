@@ -23,9 +23,8 @@ from streamer.frames import Frame, planes
 from streamer.ingest import reading
 from streamer.ingest.convert import to_i420
 from streamer.ingest.files import opened
+from streamer.offline.clock import PTS_RATE, Clock
 
-PTS_RATE = 90_000
-"""Per second: the clock of everything that is written."""
 MAX_PIXELS = 40_000_000
 """Of one picture: beyond it a frame takes a second and a gigabyte."""
 _ROOM = (16384, 16384)
@@ -148,7 +147,7 @@ class Clip:
         Raises:
             SourceUnusable: the file changed while it was read, or cannot be read any further.
         """
-        clock = _Clock(self._fps)
+        clock = Clock(self._fps)
         start: float | None = None
         waiting: list[tuple[Packet[AudioStream], int]] = []
         index = 0
@@ -289,7 +288,7 @@ class Clip:
         first = min((at for at in starts if at is not None), default=shown)
         return first if first < shown - _LEADING_SECONDS else shown
 
-    def _sound(self, item: tuple[Packet[AudioStream], int], start: float, clock: _Clock) -> Iterator[Sound]:
+    def _sound(self, item: tuple[Packet[AudioStream], int], start: float, clock: Clock) -> Iterator[Sound]:
         packet, track = item
         at = _heard(packet)
         if at is None:
@@ -309,38 +308,6 @@ class Clip:
 
 _PATIENCE = 4096
 """Packets of sound that may come before the first picture."""
-
-
-class _Clock:
-    """Times of pictures as they come, made to rise: missing ones and jumps back count as one usual step."""
-
-    def __init__(self, fps: float) -> None:
-        self._usual = 1 / fps
-        self._last: float | None = None
-        self._ticks = -1
-        self.shift = 0.0
-        """Seconds by which the input's clock was corrected; sound goes along."""
-
-    def step(self, seconds: float | None) -> float:
-        """When this picture is shown, on the input's clock, corrected."""
-        last = self._last
-        if seconds is None:
-            seconds = 0.0 if last is None else last + self._usual
-        else:
-            seconds += self.shift
-            if last is not None and seconds <= last:
-                # Recordings put one after the other, or a damaged time stamp.
-                wanted = last + self._usual
-                if last - seconds > 1.0:
-                    self.shift += wanted - seconds
-                seconds = wanted
-        self._last = seconds
-        return seconds
-
-    def ticks(self, seconds: float) -> int:
-        """`seconds` in 1/90000 s, rising strictly."""
-        self._ticks = max(round(seconds * PTS_RATE), self._ticks + 1)
-        return self._ticks
 
 
 def fit(i420: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from av.video.stream import VideoStream
 from streamer.egress.h264 import NVENC, X264, choose_codec
 from streamer.errors import OutputError
 from streamer.frames import planes
-from streamer.offline.clip import PTS_RATE, Colours
+from streamer.offline.clip import Colours
+from streamer.offline.clock import PTS_RATE
 from streamer.service.settings import VideoSettings
 
 log = logging.getLogger(__name__)

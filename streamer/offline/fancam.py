@@ -46,6 +46,12 @@ class View:
     width: float
     height: float
 
+    def place(self, box: Box, size: tuple[int, int]) -> Box:
+        """Where a box of the picture is in the view shown at `size` (width, height); may reach beyond it."""
+        across, down = size[0] / self.width, size[1] / self.height
+        x0, y0, x1, y1 = box
+        return (x0 - self.x) * across, (y0 - self.y) * down, (x1 - self.x) * across, (y1 - self.y) * down
+
 
 @dataclass(slots=True)
 class _Waiting(Generic[T]):

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from streamer.egress.overlay import draw
-from streamer.frames import Frame
+from streamer.egress.overlay import draw, draw_names
+from streamer.frames import Frame, planes
 from streamer.offline import codec, cutout, fancam, lines
 from streamer.offline.cast import Cast
 from streamer.offline.clip import Clip, ClipFrame, Sound
+from streamer.offline.clock import PTS_RATE
 from streamer.offline.fancam import Fancam, View, parse_aspect
 from streamer.offline.output import Kind, Output
+from streamer.offline.pipeline import Ahead, Behind
 from streamer.service.settings import VideoSettings
 from streamer.tracks import FrameResult, Style
 from streamer.vision.cuts import CutDetector
 
-__all__ = ["Film", "Look", "Seen", "line_of", "parse_aspect"]
+__all__ = ["Film", "Look", "Seen", "line_of", "parse_aspect", "shoot"]
+
+T = TypeVar("T")
+
+_QUEUED = 6
+"""Pictures between two stages: enough to even out a look for faces, small enough for 4K."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +79,22 @@ class Film:
         self.output = Output(path, sidecar, clip, Kind(codec.choose(path.suffix, look.transparent, video), size))
         self.seen = dict.fromkeys(cast.members, 0)
         """Frames on which each member is."""
+        self._step = PTS_RATE / info.fps
+        self._last_pts: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Length so far: up to the end of the last picture that was put."""
+        return 0.0 if self._last_pts is None else (self._last_pts + self._step) / PTS_RATE
 
     def put(self, item: Seen | Sound) -> None:
         """The next picture, or sound."""
         if isinstance(item, Sound):
             self.output.hear(item)
             return
+        pts = item.picture.pts
+        self._step = self._step if self._last_pts is None else pts - self._last_pts
+        self._last_pts = pts
         for track in self._cast.seen(item.result):
             if track.name is not None:
                 self.seen[track.name] += 1
@@ -101,18 +119,71 @@ class Film:
         if seen.frame is None:
             self.output.copy(seen.packet, seen.line)
             return
-        i420, alpha = self._drawn(seen.frame, seen.result)
-        if view is not None:
-            i420 = fancam.show(i420, view, self.size)
-            alpha = None if alpha is None else fancam.show_plane(alpha, view, self.size, fill=False)
-        line = seen.line if seen.line is not None else None
-        self.output.write(i420, alpha, seen.picture.pts, line)
+        i420, alpha = drawn(seen.frame, seen.result, self._cast, self._look, view, self.size)
+        self.output.write(i420, alpha, seen.picture.pts, seen.line)
 
-    def _drawn(self, frame: Frame, result: FrameResult) -> tuple[np.ndarray, np.ndarray | None]:
-        if self._look.transparent:
-            return frame.i420, cutout.soft(cutout.chosen_mask(result, self._cast))
-        scene, target = self._cast.scene(result)
-        return draw(frame, scene, self._look.style, target), None
+
+def shoot(
+    film: Film,
+    read: Iterator[T],
+    told: Callable[[Iterator[T]], Iterator[Seen | Sound]],
+    stop: threading.Event,
+) -> bool:
+    """Make the film: `read` on a thread, `told` of it in this one, drawn and encoded on another; then it is whole.
+
+    True: `stop` was set before the end; the film is whole up to there, or given up where nothing was put. After an
+    error it is given up.
+    """
+    stopped = False
+
+    def until_stopped(items: Iterator[T]) -> Iterator[T]:
+        nonlocal stopped
+        for item in items:
+            if stop.is_set():
+                stopped = True
+                return
+            yield item
+
+    try:
+        with Ahead(read, _QUEUED, "decode") as items:
+            behind = Behind(film.put, _QUEUED, "encode")
+            try:
+                for item in told(until_stopped(iter(items))):
+                    behind.put(item)
+                behind.join()
+            except BaseException:
+                behind.abandon()
+                raise
+        if stopped and not film.seconds:
+            film.output.abandon()
+        else:
+            film.finish()
+    except BaseException:
+        film.output.abandon()
+        raise
+    return stopped
+
+
+def drawn(
+    frame: Frame, result: FrameResult, cast: Cast, look: Look, view: View | None, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`frame` as it looks in the output: its I420 at `size` (width, height), and the alpha channel if there is one.
+
+    `view`: what of it is shown; None: all, and `size` is the frame's own.
+    """
+    if look.transparent:
+        alpha = cutout.soft(cutout.chosen_mask(result, cast))
+        if view is None:
+            return frame.i420, alpha
+        return fancam.show(frame.i420, view, size), fancam.show_plane(alpha, view, size, fill=False)
+    scene, target = cast.scene(result)
+    if view is None:
+        return draw(frame, scene, look.style, target), None
+    # Names come after the crop: else its edges would cut them, and an opening view would make them tiny.
+    i420 = fancam.show(draw(frame, scene, look.style, target, names=False), view, size)
+    if look.style == "annotated":
+        draw_names(planes(i420), scene, target, lambda box: view.place(box, size))
+    return i420, None
 
 
 def line_of(picture: ClipFrame, result: FrameResult, part: bool) -> bytes:

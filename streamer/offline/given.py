@@ -32,15 +32,6 @@ def each_photo(given: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike]:
             yield from each_photo(one)
 
 
-def read_ahead(given: Iterable[ImageLike]) -> Iterator[tuple[np.ndarray, str] | PhotoRefused]:
-    """Each as `picture_of`, or why it cannot be."""
-    for one in given:
-        try:
-            yield picture_of(one)
-        except PhotoRefused as exc:
-            yield exc
-
-
 def picture_of(given: Any) -> tuple[np.ndarray, str]:
     """(H, W, 3) uint8 BGR, and what to call it. Raises `PhotoRefused`."""
     if isinstance(given, str | PathLike):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
@@ -19,12 +20,12 @@ from streamer.errors import ConfigError, OutputError, PhotoRefused
 from streamer.frames import Frame
 from streamer.offline import cutout
 from streamer.offline.cast import Cast
-from streamer.offline.destination import check_file, check_folder, written
-from streamer.offline.pipeline import Ahead
+from streamer.offline.destination import check_file, check_folder, refused, written
 from streamer.offline.sight import Sight
 from streamer.service.photo_folder import shown
 from streamer.tracks import Box, FrameResult, Target, Track
 from streamer.vision import photos
+from streamer.vision.engines.base import MaskEngine, Picture
 from streamer.vision.labels import LabelPainter, mask_box
 from streamer.vision.tracking import clip_box, overlap
 
@@ -65,12 +66,36 @@ class PhotoResult:
     cutout: np.ndarray
     """(H, W, 4) uint8 BGRA, soft edges"""
     seconds: float
-    """Time that it took, decoding included."""
+    """Time that it took; where it was one of many, reading it included."""
 
     @property
     def json(self) -> dict[str, Any]:
         """The contract's object."""
         return result_json(self.result)
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A photo, read and ready for vision."""
+
+    name: str
+    bgr: np.ndarray
+    """(H, W, 3) uint8, as it was read."""
+    frame: Frame
+    """The same; an odd side has its last row or column twice."""
+
+    @classmethod
+    def of(cls, bgr: np.ndarray, name: str) -> Self:
+        """Raises `PhotoRefused` for a picture smaller than 16 pixels."""
+        height, width = bgr.shape[:2]
+        if min(height, width) < 16:
+            raise PhotoRefused(f"a picture of {width}x{height} pixels is too small; at least 16 a side")
+        even = cv2.copyMakeBorder(bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        return cls(name, bgr, Frame(cv2.cvtColor(even, cv2.COLOR_BGR2YUV_I420), 0, 0.0, time.monotonic()))
+
+    def picture(self) -> Picture:
+        """As engines see it, the first and only one of a stream."""
+        return Picture(cv2.cvtColor(self.frame.i420, cv2.COLOR_YUV2BGR_I420), 0, 0.0)
 
 
 def decode(path: Path) -> np.ndarray:
@@ -81,14 +106,13 @@ def decode(path: Path) -> np.ndarray:
     """
     name = shown(path)
     try:
-        if path.is_dir():
-            raise PhotoRefused(f"{name} is a folder; give a photo")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise photos.too_many_bytes(size, name, MAX_BYTES)
-        before = path.stat().st_mtime_ns
+        before = path.stat()
+        if not path.is_file():
+            raise PhotoRefused(f"{name} is {'a folder' if path.is_dir() else 'not a file'}; give a photo")
+        if before.st_size > MAX_BYTES:
+            raise photos.too_many_bytes(before.st_size, name, MAX_BYTES)
         data = path.read_bytes()
-        if len(data) != size or path.stat().st_mtime_ns != before:
+        if len(data) != before.st_size or path.stat().st_mtime_ns != before.st_mtime_ns:
             raise PhotoRefused(f"{name} changed while it was read; wait until it is written, then run it again")
     except FileNotFoundError as exc:
         raise PhotoRefused(f"{name}: no such file; check the path") from exc
@@ -97,9 +121,7 @@ def decode(path: Path) -> np.ndarray:
     return photos.decode(data, name, max_side=_ANY_SIDE, max_bytes=MAX_BYTES).bgr
 
 
-def segment(
-    bgr: np.ndarray, order: PhotoOrder, sight: Sight, name: str = "the picture", began: float | None = None
-) -> PhotoResult:
+def segment(bgr: np.ndarray, order: PhotoOrder, sight: Sight, name: str = "the picture") -> PhotoResult:
     """Find the member in a (H, W, 3) uint8 BGR picture of any size and draw the three pictures.
 
     Raises:
@@ -107,10 +129,20 @@ def segment(
         PromptUnsupported: the engine cannot answer the object prompt.
         ConfigError: the drawn box lies outside the picture.
     """
-    began = time.monotonic() if began is None else began
-    frame = _even_frame(bgr)
-    result = _seen(frame, order, sight)
-    cast, target, scene = order.cast, *_scene(result, order)
+    still = Still.of(bgr, name)
+    with closing(sight.models.engine()) as engine:
+        return seen_by(engine, still, order, sight)
+
+
+def seen_by(engine: MaskEngine, still: Still, order: PhotoOrder, sight: Sight, place: int = 0) -> PhotoResult:
+    """As `segment`, on an engine that may have seen other photos: it forgets them first.
+
+    `place`: the index under which the engine was told of this photo ahead, if it was.
+    """
+    began = time.monotonic()
+    bgr, frame, cast = still.bgr, still.frame, order.cast
+    result = _seen(engine, still, order, sight, place)
+    target, scene = _scene(result, order)
     shown_tracks = tuple(track for track in scene.tracks if track.state == "tracked")
     if order.box_xyxy is None:
         shown_tracks = tuple(cast.seen(result))
@@ -120,7 +152,7 @@ def segment(
     mask = _mask(result, shown_tracks, cast.object is not None)
     alpha = cutout.matte(mask, cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY))
     return PhotoResult(
-        name=name,
+        name=still.name,
         result=result,
         cast=cast,
         shown=shown_tracks,
@@ -132,20 +164,19 @@ def segment(
 
 
 def write(result: PhotoResult, folder: Path) -> list[Path]:
-    """The three pictures and result.json in `folder`, which is made if need be. Each file is whole or not there.
+    """The three pictures and result.json in `folder`, which is made if need be: all four, or none.
 
     Raises:
-        OutputError: the folder cannot be made or written to.
+        OutputError: the folder cannot be made or written to, or the disk is full.
     """
-    make_folder(folder)
-    pictures = {"annotated.png": result.annotated, "overlay.png": result.overlay, "cutout.png": result.cutout}
-    paths = [folder / name for name in pictures]
-    with ThreadPoolExecutor(len(paths)) as pool:
-        list(pool.map(_write_png, paths, pictures.values()))
-    said = folder / "result.json"
-    with written(said) as beside:
-        beside.write_text(json.dumps(result.json, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    return [*paths, said]
+    pictures = (result.annotated, result.overlay, result.cutout)
+    paths = [folder / name for name in OUTPUTS]
+    with output_folder(folder), ExitStack() as stack:
+        *besides, said = [stack.enter_context(written(path)) for path in paths]
+        with ThreadPoolExecutor(len(besides)) as pool:
+            list(pool.map(_write_png, paths, besides, pictures))
+        said.write_text(json.dumps(result.json, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return paths
 
 
 def check_outputs(file: Path, folder: Path) -> None:
@@ -154,58 +185,45 @@ def check_outputs(file: Path, folder: Path) -> None:
         check_file(folder / name, [file])
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder for results. Raises `OutputError`."""
+@contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Make the folder for results; what was made and stays empty is removed in the end. Raises `OutputError`."""
     try:
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise OutputError(f"cannot make the folder {folder}: {exc.strerror or exc}; choose another one") from exc
-    check_folder(folder)
+    try:
+        check_folder(folder)
+        yield
+    finally:
+        with suppress(OSError):
+            for each in made:  # deepest first; the first one with something in it ends it
+                each.rmdir()
 
 
-def decoded_ahead(paths: Iterable[Path]) -> Ahead[tuple[Path, np.ndarray | PhotoRefused, float]]:
-    """Photos decoded on a thread of its own, one ahead: path, picture or why not, and when decoding began."""
-
-    def decoded() -> Iterator[tuple[Path, np.ndarray | PhotoRefused, float]]:
-        for path in paths:
-            began = time.monotonic()
-            try:
-                yield path, decode(path), began
-            except PhotoRefused as exc:
-                yield path, exc, began
-
-    return Ahead(decoded(), 1, "photos")
-
-
-def _write_png(path: Path, picture: np.ndarray) -> None:
+def _write_png(path: Path, beside: Path, picture: np.ndarray) -> None:
     done, encoded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         raise OutputError(f"{path}: a picture of {picture.shape[1]}x{picture.shape[0]} cannot be encoded as PNG")
-    with written(path) as beside:
+    try:
         beside.write_bytes(encoded.tobytes())
+    except OSError as exc:
+        raise refused(path, exc) from exc
 
 
-def _even_frame(bgr: np.ndarray) -> Frame:
-    """The picture as a frame; an odd side gets its last row or column twice."""
-    height, width = bgr.shape[:2]
-    if min(height, width) < 16:
-        raise PhotoRefused(f"a picture of {width}x{height} pixels is too small; at least 16 a side")
-    even = cv2.copyMakeBorder(bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    return Frame(cv2.cvtColor(even, cv2.COLOR_BGR2YUV_I420), 0, 0.0, time.monotonic())
-
-
-def _seen(frame: Frame, order: PhotoOrder, sight: Sight) -> FrameResult:
+def _seen(engine: MaskEngine, still: Still, order: PhotoOrder, sight: Sight, place: int) -> FrameResult:
     cast = order.cast
     if order.box_xyxy is not None:
         # Whoever is in the box is meant: everybody's object is needed.
         cast = replace(cast, members=(*cast.members, ""))
-    processor = sight.processor(cast, still=True)
-    try:
-        result = processor.step(frame)
-    finally:
-        processor.close()
+    # Of a processor's own for each photo, so that ids begin anew; it resets the engine.
+    processor = sight.processor(cast, still=True, engine=engine)
+    picture = processor.begin(still.frame)
+    engine.encode(replace(picture, index=place))
+    result = processor.finish(still.frame, picture)
     if order.box_xyxy is not None and _in_box(result, order.box_xyxy) is None:
-        return _prompted(frame, order.box_xyxy, order.cast, sight)
+        return _prompted(engine, still.frame, order.box_xyxy, order.cast)
     return result
 
 
@@ -242,33 +260,27 @@ def _iou(a: Box, b: Box) -> float:
     return width * height / max(both, 1e-9)
 
 
-def _prompted(frame: Frame, box: Box, cast: Cast, sight: Sight) -> FrameResult:
-    """The person whom the engine finds in a drawn box that holds no face."""
-    from streamer.vision.engines.base import Picture
-
+def _prompted(engine: MaskEngine, frame: Frame, box: Box, cast: Cast) -> FrameResult:
+    """The person whom the engine finds on its current picture, `frame`, in a drawn box that holds no face."""
     x0, y0, x1, y1 = clip_box(box, frame.width, frame.height)
     if x1 - x0 < 8 or y1 - y0 < 8:
         raise ConfigError(
             f"the box {','.join(f'{side:g}' for side in box)} holds nothing of a picture of "
             f"{frame.width}x{frame.height}: give x0,y0,x1,y1 in its pixels"
         )
-    engine = sight.models.engine()
+    engine.reset()
+    engine.prompt(1, box_xyxy=(x0, y0, x1, y1))
+    region = engine.propagate([1]).get(1)
+    found = None if region is None else mask_box(region, frame.width, frame.height)
+    tracks: tuple[Track, ...] = ()
     painter = LabelPainter()
     painter.begin(frame.width, frame.height)
-    tracks: tuple[Track, ...] = ()
-    try:
-        engine.encode(Picture(cv2.cvtColor(frame.i420, cv2.COLOR_YUV2BGR_I420), 0, 0.0))
-        engine.prompt(1, box_xyxy=(x0, y0, x1, y1))
-        region = engine.propagate([1]).get(1)
-        found = None if region is None else mask_box(region, frame.width, frame.height)
-        if region is not None and found is not None:
-            painter.paint(region, 1)
-            part = None if cast.object is None else engine.part(1, cast.object)
-            if part is not None:
-                painter.paint_part(part, 1)
-            tracks = (Track(1, None, None, "tracked", found, None, 1, cast.object if part is not None else None),)
-    finally:
-        engine.close()
+    if region is not None and found is not None:
+        painter.paint(region, 1)
+        part = None if cast.object is None else engine.part(1, cast.object)
+        if part is not None:
+            painter.paint_part(part, 1)
+        tracks = (Track(1, None, None, "tracked", found, None, 1, cast.object if part is not None else None),)
     return FrameResult(
         0, 0.0, frame.width, frame.height, engine.name, True, tracks, painter.finish() if tracks else None
     )

@@ -12,16 +12,15 @@ from typing import Any
 from streamer.errors import SourceUnusable, StreamerError
 from streamer.offline import destination, lines, resume
 from streamer.offline.cast import Cast
-from streamer.offline.clip import PTS_RATE, Clip, ClipFrame, Sound
-from streamer.offline.film import Film, Look, Seen
-from streamer.offline.pipeline import Ahead, Behind
+from streamer.offline.clip import Clip, ClipFrame, Sound
+from streamer.offline.clock import PTS_RATE
+from streamer.offline.film import Film, Look, Seen, shoot
 from streamer.offline.progress import Meter, OnProgress
 from streamer.offline.resume import Names
 from streamer.offline.video import VideoResult
 from streamer.service.settings import VideoSettings
 from streamer.tracks import FrameResult
 
-_QUEUED = 6
 _BEYOND_SECONDS = 2.0
 """What is read of a clip after the last frame wanted, for the sound that belongs to it."""
 _NEAR_SECONDS = 0.004
@@ -60,13 +59,15 @@ def render(
     story = _Story.read(order.sidecar)
     cast = _cast(order, story)
     names = Names(order.output, None)
-    halt = stop or threading.Event()
     to_seconds = None if story.last_seconds is None else story.last_seconds + _BEYOND_SECONDS
     with Clip(order.clip, story.from_seconds, to_seconds) as clip:
         meter.total = story.lines
         meter.stage("drawing")
         try:
-            film, seconds, interrupted = _run(order, story, cast, clip, names, video, meter, halt)
+            with lines.Sidecar(order.sidecar) as sidecar:
+                film = Film(names.part, None, clip, cast, order.look, video)
+                told = _matched(clip, sidecar, story)
+                interrupted = shoot(film, told, lambda items: _counted(items, meter), stop or threading.Event())
         except (StreamerError, MemoryError):
             resume.discard(names)
             raise
@@ -75,24 +76,12 @@ def render(
         else:
             resume.settle(names, whole=True)
         meter.finish()
-        missing = (
-            []
-            if interrupted or film.output.frames == story.lines
-            else [f"{film.output.frames} pictures, and {story.lines} lines in the sidecar: it may be of another file"]
-        )
-        return VideoResult(
-            output=order.output,
-            sidecar=None,
-            frames=film.output.frames,
-            seconds=round(seconds, 3),
-            size=film.size,
-            fps=round(clip.info.fps, 3),
-            seen=film.seen,
-            elapsed_seconds=round(time.monotonic() - began, 3),
-            codec=film.output.codec,
-            interrupted=interrupted,
-            notes=[*film.output.notes, *missing],
-        )
+        notes = []
+        if not interrupted and film.output.frames != story.lines:
+            notes = [
+                f"{film.output.frames} pictures, and {story.lines} lines in the sidecar: it may be of another file"
+            ]
+        return VideoResult.of(film, clip, names, began, notes, interrupted=interrupted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,42 +129,11 @@ def _cast(order: RenderOrder, story: _Story) -> Cast:
     return Cast(members, story.prompt, order.look.style == "only")
 
 
-def _run(
-    order: RenderOrder,
-    story: _Story,
-    cast: Cast,
-    clip: Clip,
-    names: Names,
-    video: VideoSettings,
-    meter: Meter,
-    stop: threading.Event,
-) -> tuple[Film, float, bool]:
-    film = Film(names.part, None, clip, cast, order.look, video)
-    last: list[int] = []
-    try:
-        with (
-            lines.Sidecar(order.sidecar) as sidecar,
-            Ahead(_matched(clip, sidecar, story), _QUEUED, "decode") as items,
-        ):
-            behind = Behind(film.put, _QUEUED, "encode")
-            try:
-                for item in items:
-                    if stop.is_set():
-                        break
-                    if isinstance(item, Seen):
-                        last = [*last[-1:], item.picture.pts]
-                        meter.step()
-                    behind.put(item)
-                behind.join()
-            except BaseException:
-                behind.abandon()
-                raise
-        film.finish()
-    except BaseException:
-        film.output.abandon()
-        raise
-    step = last[-1] - last[-2] if len(last) > 1 else PTS_RATE / clip.info.fps
-    return film, (last[-1] + step) / PTS_RATE if last else 0.0, stop.is_set()
+def _counted(items: Iterator[Seen | Sound], meter: Meter) -> Iterator[Seen | Sound]:
+    for item in items:
+        if isinstance(item, Seen):
+            meter.step()
+        yield item
 
 
 def _matched(clip: Clip, sidecar: lines.Sidecar, story: _Story) -> Iterator[Seen | Sound]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 BATCH = 4
 """Pictures that go through an image encoder together: most of what a batch gains, at little memory."""
+_WAITING_BYTES = 200_000_000
+"""Of frames that wait for a batch, from which it is as large as it is: flat memory at any size and `every`."""
 _LOOK_FRAMES = 15
 """Frames between two looks for faces, about, when masks are sought on every n-th frame only."""
 
@@ -153,74 +155,105 @@ def joined(first: Known, second: Known) -> Known:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A frame, and what is to be done with it."""
+
+    frame: Frame
+    way: Literal["look", "between", "blank"]
+    """`between`: its masks come from the frames looked at around it; `blank`: two shots mix, nobody is told apart."""
+    cut: bool
+    """What was known of the frames before is void."""
+
+
 class Watcher:
     """Vision over the frames of one file, in order: all of them, or every n-th with the ones between filled in.
 
-    An engine that can look ahead gets the pictures of all frames in batches.
+    An engine that can look ahead gets the pictures that are looked at in batches: what is done with a frame is decided
+    before vision sees it, so cuts change nothing about that. Bound: the frames of one batch wait, as many as fit.
     """
 
     def __init__(self, sight: Sight, cast: Cast, every: int, first_track_id: int = 1) -> None:
         engine = sight.models.engine()
         self._processor = sight.processor(cast, every=every, first_track_id=first_track_id, engine=engine)
         self._every = every
-        self._ahead = engine if every == 1 and isinstance(engine, LookAhead) else None
+        self._ahead = engine if isinstance(engine, LookAhead) else None
         self._cuts = CutDetector()
         self._since = 0
+        self._known = False
+        """A frame of this shot is looked at: frames between can be filled in."""
         self._between = Between()
-        self._waiting: list[Frame] = []
+        self._planned: list[_Planned] = []
 
     def step(self, frame: Frame) -> Iterator[tuple[Frame, FrameResult]]:
         """Frames whose result is known now, oldest first."""
-        if self._ahead is not None:
-            self._waiting.append(frame)
-            if len(self._waiting) >= BATCH:
-                yield from self._batch(self._ahead)
-            return
-        if self._every == 1:
-            yield frame, self._processor.step(frame)
-            return
-        cut = self._cuts.step(frame.i420)
-        self._since += 1
-        if not cut and self._since < self._every and not self._between.empty:
-            self._waiting.append(frame)
-            return
-        if cut:
-            yield from self._between.end(self._waiting)
-            self._waiting = []
-            # It sees too few frames to know by itself.
-            self._processor.reset()
-        if self._cuts.dissolving:
-            size, engine = (frame.width, frame.height), self._processor.engine_name
-            yield frame, FrameResult(frame.index, frame.pts_seconds, *size, engine, False, (), None, between_shots=True)
-            return
-        yield from self._look(frame)
+        self._planned.append(self._plan(frame))
+        looks = sum(planned.way == "look" for planned in self._planned)
+        full = frame.i420.nbytes * len(self._planned) >= _WAITING_BYTES
+        if self._ahead is None or looks >= BATCH or full:
+            yield from self._see()
 
     def finish(self) -> Iterator[tuple[Frame, FrameResult]]:
         """What still waits."""
-        if self._ahead is not None:
-            yield from self._batch(self._ahead)
-        elif self._waiting:
-            yield from self._look(self._waiting.pop())
+        if self._planned and self._planned[-1].way == "between":
+            self._planned[-1] = replace(self._planned[-1], way="look")
+        yield from self._see()
 
     def warm_up(self, frame: Frame) -> None:
         """See a frame whose result nobody wants."""
         self._processor.step(frame)
 
-    def _batch(self, engine: LookAhead) -> Iterator[tuple[Frame, FrameResult]]:
-        frames, self._waiting = self._waiting, []
-        if len(frames) > 1:
-            engine.prepare(
-                [Picture(cv2.cvtColor(f.i420, cv2.COLOR_YUV2BGR_I420), f.index, f.pts_seconds) for f in frames]
-            )
-        for frame in frames:
-            yield frame, self._processor.step(frame)
-
-    def _look(self, frame: Frame) -> Iterator[tuple[Frame, FrameResult]]:
-        result = self._processor.step(frame)
-        yield from self._between.fill(self._waiting, frame, result)
-        self._waiting, self._since = [], 0
-        yield frame, result
-
     def close(self) -> None:
         """Free the engine's state."""
         self._processor.close()
+
+    def _plan(self, frame: Frame) -> _Planned:
+        if self._every == 1:
+            return _Planned(frame, "look", False)
+        cut = self._cuts.step(frame.i420)
+        self._since += 1
+        self._known = self._known and not cut
+        if self._known and self._since < self._every:
+            return _Planned(frame, "between", False)
+        if self._cuts.dissolving:
+            return _Planned(frame, "blank", cut)
+        self._known, self._since = True, 0
+        return _Planned(frame, "look", cut)
+
+    def _see(self) -> Iterator[tuple[Frame, FrameResult]]:
+        """All that is planned, but the frames at the end whose next look is still to come."""
+        count = len(self._planned)
+        while count and self._planned[count - 1].way == "between":
+            count -= 1
+        now, self._planned = self._planned[:count], self._planned[count:]
+        self._prepare([planned.frame for planned in now if planned.way == "look"])
+        waiting: list[Frame] = []
+        for planned in now:
+            if planned.cut:
+                yield from self._between.end(waiting)
+                waiting = []
+                # It sees too few frames to know by itself.
+                self._processor.reset()
+            if planned.way == "between":
+                waiting.append(planned.frame)
+            elif planned.way == "blank":
+                yield planned.frame, self._blank(planned.frame)
+            else:
+                yield from self._look(planned.frame, waiting)
+                waiting = []
+
+    def _prepare(self, frames: Sequence[Frame]) -> None:
+        if self._ahead is not None and len(frames) > 1:
+            self._ahead.prepare(
+                [Picture(cv2.cvtColor(f.i420, cv2.COLOR_YUV2BGR_I420), f.index, f.pts_seconds) for f in frames]
+            )
+
+    def _look(self, frame: Frame, between: Sequence[Frame]) -> Iterator[tuple[Frame, FrameResult]]:
+        result = self._processor.step(frame)
+        if self._every > 1:
+            yield from self._between.fill(between, frame, result)
+        yield frame, result
+
+    def _blank(self, frame: Frame) -> FrameResult:
+        size, engine = (frame.width, frame.height), self._processor.engine_name
+        return FrameResult(frame.index, frame.pts_seconds, *size, engine, False, (), None, between_shots=True)

@@ -7,24 +7,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from streamer.errors import OutputError, SourceUnusable, StreamerError
 from streamer.frames import Frame
 from streamer.offline import codec, destination, lines, resume
 from streamer.offline.cast import Cast
-from streamer.offline.clip import PTS_RATE, Clip, ClipFrame, Sound
-from streamer.offline.film import Film, Look, Seen, line_of
+from streamer.offline.clip import Clip, ClipFrame, Sound
+from streamer.offline.film import Film, Look, Seen, line_of, shoot
 from streamer.offline.hindsight import Hindsight
 from streamer.offline.output import copied
-from streamer.offline.pipeline import Ahead, Behind
 from streamer.offline.progress import Meter, OnProgress
 from streamer.offline.resume import Leftover, Names
 from streamer.offline.sight import Sight, Watcher
 from streamer.tracks import FrameResult
 
-_QUEUED = 6
-"""Pictures between two stages: enough to even out a look for faces, small enough for 4K."""
 _WARM_UP_FRAMES = 20
 """Frames that vision sees again before it goes on with a file, so that names do not start from nothing."""
 _SHORT_SECONDS = 1.0
@@ -97,6 +94,34 @@ class VideoResult:
         """Members who are not in the file at all."""
         return [name for name, frames in self.seen.items() if not frames]
 
+    @classmethod
+    def of(
+        cls,
+        film: Film,
+        clip: Clip,
+        names: Names,
+        began: float,
+        notes: list[str],
+        *,
+        interrupted: bool,
+        resumed_frames: int = 0,
+    ) -> Self:
+        """What became of a film; `began`: `time.monotonic()` when the work did."""
+        return cls(
+            output=names.video,
+            sidecar=names.sidecar,
+            frames=film.output.frames,
+            seconds=round(film.seconds, 3),
+            size=film.size,
+            fps=round(clip.info.fps, 3),
+            seen=film.seen,
+            elapsed_seconds=round(time.monotonic() - began, 3),
+            codec=film.output.codec,
+            interrupted=interrupted,
+            resumed_frames=resumed_frames,
+            notes=[*film.output.notes, *notes],
+        )
+
     def summary(self) -> dict[str, Any]:
         """As JSON."""
         said = asdict(self)
@@ -140,20 +165,9 @@ def process(
         else:
             resume.discard(order.names)
         meter.finish()
-        return VideoResult(
-            output=order.names.video,
-            sidecar=order.names.sidecar,
-            frames=film.output.frames,
-            seconds=round(run.seconds, 3),
-            size=film.size,
-            fps=round(clip.info.fps, 3),
-            seen=film.seen,
-            elapsed_seconds=round(time.monotonic() - began, 3),
-            codec=film.output.codec,
-            interrupted=interrupted,
-            resumed_frames=0 if leftover is None else leftover.frames,
-            notes=[*film.output.notes, *run.notes()],
-        )
+        notes = run.notes(film, interrupted)
+        resumed = 0 if leftover is None else leftover.frames
+        return VideoResult.of(film, clip, order.names, began, notes, interrupted=interrupted, resumed_frames=resumed)
 
 
 class _Run:
@@ -172,54 +186,28 @@ class _Run:
         self._meter, self._leftover, self._stop = meter, leftover, stop
         self._part = bool(order.from_seconds) or order.to_seconds is not None
         self._pictures: dict[int, ClipFrame] = {}
-        self._last_pts: list[int] = []
-        self._interrupted = False
-
-    @property
-    def seconds(self) -> float:
-        """Length of the output: up to the end of its last picture."""
-        if not self._last_pts:
-            return 0.0
-        last = self._last_pts[-1] - self._last_pts[-2] if len(self._last_pts) > 1 else PTS_RATE / self._clip.info.fps
-        return (self._last_pts[-1] + last) / PTS_RATE
+        self._done = 0 if leftover is None else leftover.frames
 
     def run(self) -> tuple[Film, bool]:
         """The film, finished, and whether it was stopped before the end."""
         order, names = self._order, self._order.names
         film = Film(names.part, names.part_sidecar, self._clip, order.cast, order.look, self._sight.settings.video)
-        try:
-            done = 0 if self._leftover is None else self._leftover.frames
-            with Ahead(self._clip.read(max(0, done - _WARM_UP_FRAMES)), _QUEUED, "decode") as items:
-                behind = Behind(film.put, _QUEUED, "encode")
-                try:
-                    for item in self._watched(iter(items), done):
-                        behind.put(item)
-                    behind.join()
-                except BaseException:
-                    behind.abandon()
-                    raise
-            if film.output.frames or not self._interrupted:
-                film.finish()
-            else:
-                film.output.abandon()
-        except BaseException:
-            film.output.abandon()
-            raise
-        return film, self._interrupted
+        read = self._clip.read(max(0, self._done - _WARM_UP_FRAMES))
+        return film, shoot(film, read, self._watched, self._stop)
 
-    def notes(self) -> list[str]:
+    def notes(self, film: Film, interrupted: bool) -> list[str]:
         """What was odd about the input."""
         said = []
         info = self._clip.info
         if info.colours.is_hdr:
             said.append("the input is HDR: its colours are kept as they are, at 8 bits")
-        if not self._interrupted and info.seconds is not None and self.seconds < info.seconds - _SHORT_SECONDS:
+        if not interrupted and info.seconds is not None and film.seconds < info.seconds - _SHORT_SECONDS:
             said.append(
-                f"the input is cut short or damaged: it says {info.seconds:.1f} s and ends after {self.seconds:.1f} s"
+                f"the input is cut short or damaged: it says {info.seconds:.1f} s and ends after {film.seconds:.1f} s"
             )
         return said
 
-    def _watched(self, items: Iterator[ClipFrame | Sound], done: int) -> Iterator[Seen | Sound]:
+    def _watched(self, items: Iterator[ClipFrame | Sound]) -> Iterator[Seen | Sound]:
         """Pictures with their results, and sound."""
         earlier = None if self._leftover is None else _Earlier(self._leftover, self._sight, self._order)
         first_id = 1 if earlier is None else earlier.next_track_id
@@ -228,14 +216,10 @@ class _Run:
         hindsight = Hindsight(info.width, info.height, info.fps)
         try:
             for item in items:
-                if self._stop.is_set():
-                    self._interrupted = True
-                    break
                 if isinstance(item, Sound):
                     yield item
                     continue
-                self._timed(item)
-                if item.index < done and earlier is not None:
+                if item.index < self._done and earlier is not None:
                     if item.frame is not None:
                         watcher.warm_up(item.frame)
                     yield earlier.next(item)
@@ -251,9 +235,6 @@ class _Run:
             watcher.close()
             if earlier is not None:
                 earlier.close()
-
-    def _timed(self, item: ClipFrame) -> None:
-        self._last_pts = [*self._last_pts[-1:], item.pts]
 
     def _seen(self, found: Iterator[tuple[Frame, FrameResult]]) -> Iterator[Seen]:
         for frame, result in found:

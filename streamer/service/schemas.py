@@ -145,7 +145,7 @@ class TrackInfo(_Answer):
     id: int
     name: str | None
     similarity: float | None
-    state: Literal["tracked", "lost"]
+    state: Literal["tracked", "lost"] = Field(description="With a mask on this frame, or without (then maybe a face).")
     box: list[float] = Field(description="x0, y0, x1, y1 in pixels")
     face: list[float] | None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import cv2
 import numpy as np
@@ -64,6 +65,13 @@ class LabelPainter:
     def finish(self) -> np.ndarray:
         """The (H, W) uint8 map; it belongs to the caller."""
         return self._labels
+
+
+def marked(labels: np.ndarray, wanted: Collection[int]) -> set[int]:
+    """Those of `wanted`, tracks' labels, that any pixel of an (H, W) uint8 map has."""
+    # Nearly all masks show in every eighth pixel already; only for the others all of them are looked at.
+    coarse = np.bincount((labels[::8, ::8] & LABEL_TRACK).ravel(), minlength=LABEL_TRACK + 1)
+    return {label for label in wanted if coarse[label] or bool(((labels & LABEL_TRACK) == label).any())}
 
 
 def place(region: Region, shape: tuple[int, ...], share: float = 1.0) -> tuple[slice, slice, np.ndarray] | None:

@@ -16,7 +16,7 @@ from streamer.vision.engines.base import MaskEngine, Picture, Region
 from streamer.vision.engines.synthetic import ellipse_box
 from streamer.vision.journal import Journal
 from streamer.vision.known import Known
-from streamer.vision.labels import LabelPainter, mask_box
+from streamer.vision.labels import LabelPainter, marked, mask_box
 from streamer.vision.matching import Budget, out_of_scene, shows, unmatched
 from streamer.vision.naming import Namer, Naming
 from streamer.vision.prompts import phrases, union
@@ -163,7 +163,8 @@ class FrameProcessor:
         self._prune(frame)
         self._decide(frame)
         label_map = self._paint(frame)
-        tracks = tuple(self._track(person, frame) for person in self._people if self._reported(person))
+        shown = self._marked(label_map)
+        tracks = tuple(self._track(person, frame, shown) for person in self._people if self._reported(person))
         self._schedule.end_frame()
         total = time.perf_counter() - self._began
         return FrameResult(
@@ -392,6 +393,11 @@ class FrameProcessor:
         labels = painter.finish()
         return labels if shown or self._target.everybody else None
 
+    def _marked(self, label_map: np.ndarray | None) -> set[int]:
+        """Labels of the tracks that have pixels: the mask of one may lie under another's."""
+        painted = [person.label for person in self._people if person.region is not None]
+        return set() if label_map is None else marked(label_map, painted)
+
     def _paint_part(self, person: Person) -> None:
         if not self._is_target(person):
             person.part = None
@@ -407,16 +413,20 @@ class FrameProcessor:
         """A track is told of once it was seen: with a mask, or with a face."""
         return person.region is not None or person.lost_since is not None or person.face_missed == 0
 
-    def _track(self, person: Person, frame: Frame) -> Track:
+    def _track(self, person: Person, frame: Frame, shown: set[int]) -> Track:
+        """`shown`: the labels that have pixels."""
         said = self._names.get(person.id, Naming(None, None))
-        face = clip_box(person.face_xyxy, frame.width, frame.height) if person.face_known else None
+        has_mask = person.label in shown
+        # Without a mask the face of the newest look is all that is known, on the frames up to the next one too.
+        face_seen = person.face_known or (person.region is None and person.visible)
+        face = clip_box(person.face_xyxy, frame.width, frame.height) if face_seen else None
         return Track(
             id=person.id,
             name=said.name,
             similarity=said.similarity,
-            state="tracked" if person.visible else "lost",
+            state="tracked" if has_mask else "lost",
             box_xyxy=clip_box(person.box_xyxy, frame.width, frame.height),
             face_xyxy=face,
             label=person.label,
-            object_prompt=self._target.object if person.part is not None else None,
+            object_prompt=self._target.object if person.part is not None and has_mask else None,
         )

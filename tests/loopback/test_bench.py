@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
-from streamer.bench import content, live
+from streamer.bench import cli, content, live
+from streamer.bench.offline import LONGER, PHOTOS, offline
+from streamer.cli import app
 from streamer.errors import StreamerError
 from streamer.frames import i420_bytes
+from streamer.vision.models import ModelStore
 
 
 def test_transport_is_measured_with_real_peers_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -35,3 +40,59 @@ def test_a_publisher_that_is_refused_says_why(tmp_path: Path) -> None:
         url = f"{service.url}/api/streams/nobody/whip"
         with pytest.raises(StreamerError, match="404"), live.publishing(url, clip):
             pass
+
+
+VIDEO = {
+    "fps": float,
+    "times_real_time": float,
+    "cpu_ms_per_frame": float,
+    "seen_share": float,
+    "frames": int,
+    "codec": str,
+    "peak_memory_mb": float,
+}
+OFFLINE = {
+    "seconds": float,
+    "photo_1080p": {
+        "seconds_p50": float,
+        "seconds_max": float,
+        "seen": int,
+        "photos": int,
+        "peak_memory_mb": float,
+    },
+    **dict.fromkeys(("video_360p", "video_720p", "video_1080p", "every_5_1080p", "render_720p"), VIDEO),
+    "memory": {"peak_memory_mb": float, "peak_memory_mb_longer": float, "longer": int},
+}
+
+
+def types(numbers: object) -> object:
+    return {key: types(value) for key, value in numbers.items()} if isinstance(numbers, dict) else type(numbers)
+
+
+@pytest.mark.models
+def test_every_offline_command_is_measured_on_work_that_it_really_did(tmp_path: Path, model_store: ModelStore) -> None:
+    said: list[str] = []
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    # Shorter than the command line allows: here what is told counts, not how fast it was.
+    numbers = offline(live.Bench(folder, model_store.root.parent, None, said.append), 0.4)
+    cli._deliver({"offline": numbers}, tmp_path / "out.json")
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert set(report) == {"machine", "offline"}
+    told = report["offline"]
+    assert types(told) == OFFLINE
+    assert told["photo_1080p"]["seen"] == told["photo_1080p"]["photos"] == PHOTOS
+    for name in ("video_360p", "video_720p", "video_1080p", "every_5_1080p", "render_720p"):
+        assert told[name]["frames"] == 10
+        assert told[name]["seen_share"] == 1.0
+        assert told[name]["fps"] > 0
+        assert told[name]["peak_memory_mb"] > 50
+    assert told["memory"]["longer"] == LONGER
+    assert any("rendering again" in line for line in said)
+    assert not [child for child in psutil.Process().children(recursive=True) if "streamer" in " ".join(child.cmdline())]
+
+
+def test_an_engine_without_an_offline_benchmark_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["--data-dir", str(tmp_path), "--engine", "sam3", "bench", "offline"])
+    assert done.exit_code == 1
+    assert "no offline benchmark for engine 'sam3'" in str(done.exception or done.output)

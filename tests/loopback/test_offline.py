@@ -388,6 +388,29 @@ def test_the_fancam_keeps_the_face(
     assert sum(track["name"] == "eileen" for track in visible) >= 0.9 * done.frames
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_who_is_told_of_as_tracked_has_a_mask(
+    segmentation: IdentityAwareSegmentation, tmp_path: Path, every: int
+) -> None:
+    """In a crowd, whose masks are found one after the other; from the very first line on."""
+    crowd = tmp_path / "crowd.mp4"
+    photo = Image.fromarray(pixels(CARD_PARTY.path)).resize((1040, 720))
+    with av.open(str(crowd), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = 960, 640, "yuv420p"
+        for n in range(14):
+            view = np.asarray(photo.crop((n, 2 * n, 960 + n, 640 + 2 * n)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(view), format="rgb24")))
+        container.mux(stream.encode(None))
+    done = segmentation.process_video(crowd, "ben", tmp_path / "out.mp4", every)
+    lines = told(tmp_path / "out.jsonl")
+    tracks = [track for line in lines for track in line["tracks"]]
+    assert [t for t in tracks if (t["state"] == "tracked") != bool(decode_mask(t["mask"]).any())] == []
+    assert lines[0]["tracks"]
+    assert done.seen["ben"] == len(lines)
+    assert {track["state"] for track in tracks} == {"tracked", "lost"}
+
+
 def test_masks_between_looks_follow_the_person(
     segmentation: IdentityAwareSegmentation, clip: Path, tmp_path: Path
 ) -> None:

@@ -199,6 +199,22 @@ def test_no_name_and_no_mask_crosses_a_cut(
     assert result.tracks == ()
 
 
+def test_a_track_is_tracked_where_it_has_a_mask_and_only_there(
+    models: Models, vision: FrameProcessor, friends: np.ndarray
+) -> None:
+    """In a crowd masks are sought over some frames: until then, and where none is found, there is but a face."""
+    vision.set_known(everyone(models, friends))
+    without = 0
+    for index in range(12):
+        result = vision.step(frame(on_stage(friends, index), index))
+        assert len(result.tracks) > 3
+        for track in result.tracks:
+            assert (track.state == "tracked") == bool(result.mask(track).any()), (index, track)
+            without += track.state == "lost"
+            assert track.seen, "the face was there in the newest look"
+    assert without
+
+
 def test_a_removed_member_is_gone_on_the_next_frame(
     models: Models, vision: FrameProcessor, astronaut: np.ndarray
 ) -> None:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 
+from streamer.egress.labels import tag, text_pixels
+from streamer.egress.overlay import draw
+from streamer.egress.palette import MEMBER
 from streamer.errors import ConfigError
-from streamer.frames import planes
+from streamer.frames import Frame, planes
+from streamer.offline.cast import Cast
 from streamer.offline.fancam import HOLD_SECONDS, WINDOW_SECONDS, Fancam, View, crop_size, parse_aspect, show
-from streamer.tracks import Track
+from streamer.offline.film import Look, drawn
+from streamer.tracks import FrameResult, Track
 from tests import media
 
 WIDTH, HEIGHT, FPS = 1920, 1080, 25.0
@@ -198,3 +204,48 @@ def test_beyond_the_picture_there_is_no_black() -> None:
     luma = planes(shown)[0]
     assert luma.min() > 140
     assert luma.max() < 160
+
+
+WIDE = (640, 360)
+ALL_OF_IT = View(0 - 219, 0 - 390, 640 + 438, 360 + 780)
+
+
+def seen(name: str, face: tuple[float, float, float, float]) -> FrameResult:
+    x0, y0, x1, _ = face
+    labels = np.zeros(WIDE[::-1], np.uint8)
+    labels[round(y0) :, max(0, round(x0 - 40)) : round(x1 + 40)] = 1
+    person = Track(1, name, 0.71, "tracked", (x0 - 40, y0, x1 + 40, 360), face, 1)
+    return FrameResult(0, 0.0, *WIDE, "lite", True, (person,), labels)
+
+
+@pytest.mark.parametrize("aspect", [9 / 16, 1.0])
+@pytest.mark.parametrize("name", ["rei", "a rather long name of somebody", "안유진"])
+@pytest.mark.parametrize("left", [0.0, 150.0, 300.0, 590.0])
+def test_a_name_is_whole_in_the_crop(name: str, left: float, aspect: float) -> None:
+    result, size = seen(name, (left, 90, left + 50, 150)), crop_size(*WIDE, aspect)
+    frame = Frame(media.texture(*WIDE), 0, 0.0, 0.0)
+    cast, look = Cast((name,)), Look("annotated", aspect)
+    camera: Fancam[int] = Fancam(*WIDE, aspect, FPS)
+    ((_, followed),) = [*camera.step(0, result.tracks[0], True), *camera.finish()]
+    detail = tag(name, "0.71", *size, MEMBER).size
+    for view in (followed, View(followed.x - 7.3, followed.y, followed.width, followed.height), ALL_OF_IT):
+        with_name = planes(drawn(frame, result, cast, look, view, size)[0])[0]
+        without = planes(show(draw(frame, result, "annotated", cast.target(), names=False), view, size))[0]
+        changed = cv2.boundingRect((with_name != without).view(np.uint8))
+        # All of the tag: at most a rounded corner's pixel less.
+        assert changed[2] == pytest.approx(detail[0], abs=2)
+        assert changed[3] == pytest.approx(detail[1], abs=2)
+
+
+@pytest.mark.parametrize("size", [(202, 360), (606, 1080), (1080, 1920)])
+def test_a_usual_name_is_not_shortened_in_an_upright_picture(size: tuple[int, int]) -> None:
+    full = tag("Jang Wonyoung", "0.71", 2 * size[1], size[1], MEMBER)
+    letters = text_pixels(*size) / text_pixels(2 * size[1], size[1])
+    assert tag("Jang Wonyoung", "0.71", *size, MEMBER).size[0] == pytest.approx(full.size[0] * letters, rel=0.1)
+
+
+def test_who_is_not_in_the_crop_has_no_name_in_it() -> None:
+    result = seen("rei", (20, 90, 70, 150))
+    frame, size, view = Frame(media.texture(*WIDE), 0, 0.0, 0.0), (202, 360), View(400, 0, 202, 360)
+    i420, _ = drawn(frame, result, Cast(("rei",)), Look("annotated", 9 / 16), view, size)
+    assert np.array_equal(i420, show(frame.i420, view, size))

@@ -144,9 +144,19 @@ def test_everybody_is_drawn_in_a_colour_of_their_own() -> None:
 @pytest.mark.parametrize("style", ["annotated", "overlay"])
 def test_lost_tracks_and_other_members_draw_nothing(style: Style) -> None:
     frame, found = picture(), result("Wonyoung", "Yujin")
-    lost = replace(found, tracks=tuple(replace(t, state="lost") for t in found.tracks))
+    lost = replace(found, tracks=tuple(replace(t, state="lost", face_xyxy=None) for t in found.tracks))
     assert np.array_equal(draw(frame, lost, style, Target()), frame.i420)
     assert np.array_equal(draw(frame, found, style, Target("Rei")), frame.i420)
+
+
+def test_somebody_of_whom_only_the_face_is_seen_has_a_name_and_no_tint() -> None:
+    frame, found = picture(), result("Wonyoung")
+    by_face = replace(found, tracks=(replace(found.tracks[0], state="lost"),), label_map=None)
+    assert np.array_equal(draw(frame, by_face, "overlay", Target("Wonyoung")), frame.i420)
+    where = changed(frame, draw(frame, by_face, "annotated", Target("Wonyoung")))
+    assert cv2.boundingRect(where.view(np.uint8))[2:] == labels.tag("Wonyoung", "0.62", 640, 360, MEMBER).size
+    x0, y0, x1, y1 = (round(side) for side in LEFT)
+    assert not where[y0:y1, x0:x1].any()
 
 
 def test_an_object_is_drawn_without_the_rest_of_the_person() -> None:

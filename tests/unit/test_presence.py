@@ -48,6 +48,13 @@ def test_a_growing_or_odd_file_is_read_as_far_as_it_makes_sense(tmp_path: Path) 
     assert presences(path) == type(first)(0.0, 0, ())
 
 
+def test_somebody_of_whom_only_the_face_is_seen_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    track = '{"name": "rei", "state": "lost", "face": [1, 2, 3, 4]}'
+    path.write_text("".join(f'{{"pts": {n / 10}, "tracks": [{track}]}}\n' for n in range(3)))
+    assert presences(path).people[0].intervals == ((0.0, 0.3),)
+
+
 def test_a_gap_between_frames_is_nobodys_time(tmp_path: Path) -> None:
     frames = [(0.0, [("rei", "tracked")]), (0.1, [("rei", "tracked")]), (60.0, [("rei", "tracked")])]
     (rei,) = presences(sidecar(tmp_path / "a.jsonl", *frames)).people

@@ -41,6 +41,7 @@ def test_a_person_is_told_with_the_similarity() -> None:
     lost = {"id": 2, "name": "rei", "similarity": 0.61, "state": "lost"}
     assert "Rei (out of sight)" in readouts.person_line(lost, "Rei")
     assert "0.61" in readouts.person_line(lost, "Rei")
+    assert "out of sight" not in readouts.person_line({**lost, "face": [1, 2, 3, 4]}, "Rei")
     assert "width:0%" in readouts.person_line({"id": 1, "name": "liz", "similarity": -0.1, "state": "tracked"}, None)
     assert "unknown" in readouts.person_line({"id": 3, "name": None, "similarity": None, "state": "tracked"}, None)
 
