@@ -134,7 +134,9 @@ async def test_several_photos_are_one_job(data_dir: Path) -> None:
         job = await running.until(answer.json()["id"], "done")
         assert [given["name"] for given in job["inputs"]] == ["0.jpg", "1.jpg", "2.jpg"]
         assert job["result"]["source"].endswith("/input")
-        assert [file["name"] for file in job["files"]] == ["annotated.png"]
+        names = [file["name"] for file in job["files"]]
+        assert names[0] == "annotated.png"
+        assert [name.rpartition("/")[2] for name in names[1:]] == ["cutout.png"] * 3
 
 
 async def test_a_recording_and_a_finished_video_are_worked_on_where_they_lie(data_dir: Path) -> None:
