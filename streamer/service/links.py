@@ -54,17 +54,18 @@ class Links:
         """When a link that is made now ends, in seconds since the epoch."""
         return int(self._clock()) + LIFETIME_SECONDS
 
-    def sign(self, path: str, expires: int) -> str:
-        """A link to `path`, percent-encoded as the API names it, until `expires`.
+    def sign(self, path: str, expires: int, root: str = "") -> str:
+        """A link to `path`, percent-encoded as the API names it, until `expires`. `root`: what may stand before /api.
 
         Raises:
             ValueError: it is no path of a video, a picture or a file.
         """
-        if "?" in path or "#" in path or not opens(unquote(path)):
+        signed = unquote(path.removeprefix(root))
+        if "?" in path or "#" in path or not opens(signed):
             raise ValueError(
                 f"{path[:80]!r} is not a recording, nor a file of a job or a recording: only to those are links made"
             )
-        return f"{path}?expires={expires}&sig={self._signature(unquote(path), str(expires))}"
+        return f"{path}?expires={expires}&sig={self._signature(signed, str(expires))}"
 
     def refusal(self, path: str, query: str) -> str | None:
         """Why the link of that (decoded) path and query opens nothing, in one line; None where it opens."""
@@ -116,7 +117,7 @@ async def make_links(wanted: LinksWanted, request: Request, response: Response) 
     expires = links.expiry()
     try:
         root = str(request.scope.get("root_path", ""))
-        made = [root + links.sign(path.removeprefix(root), expires) for path in wanted.paths]
+        made = [links.sign(path, expires, root) for path in wanted.paths]
     except ValueError as exc:
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(exc)) from exc
     response.headers["Cache-Control"] = "no-store"

@@ -20,6 +20,8 @@ from streamer.jobs.job import Input
 from streamer.jobs.runner import Draft
 
 MAX_FILES = 200
+MAX_PHOTO_BYTES = 300_000_000
+"""Of one photo: what `streamer image` reads. It says so itself, but only after the upload."""
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 4096
 WRITE_BYTES = 1 << 20
