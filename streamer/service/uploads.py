@@ -15,9 +15,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 
 from streamer.errors import DiskFull, JobRefused
+from streamer.jobs.desk import Draft
 from streamer.jobs.folder import new_id, writing
 from streamer.jobs.job import Input
-from streamer.jobs.runner import Draft
 
 MAX_FILES = 200
 MAX_PHOTO_BYTES = 300_000_000

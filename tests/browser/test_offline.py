@@ -296,7 +296,7 @@ def test_a_recording_shows_who_was_on_screen_when(
     ]
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     open_page(page, enrolled, "Recordings")
-    page.get_by_text(name).click()
+    page.get_by_text("everybody, 25 November 2026, 10:15:00 UTC").click()
     settled(page)
     video = page.locator(".recording video.after")
     until(lambda: loaded(video), "the recording to be loaded")

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from streamer.jobs import runner
+from streamer.jobs import desk, runner
 from streamer.jobs.runner import Jobs
 from streamer.service import app as composition
 from streamer.service.app import create_app
@@ -281,7 +281,7 @@ async def test_a_restart_of_the_service_resumes_what_ran_and_keeps_what_waits(da
 
 async def test_what_takes_the_service_down_every_time_is_not_tried_for_ever(data_dir: Path) -> None:
     job_id = ""
-    for attempt in range(runner.MAX_ATTEMPTS):
+    for attempt in range(desk.MAX_ATTEMPTS):
         async with service(data_dir) as running:
             job_id = job_id or (await running.video(steps=10_000))["id"]
             await running.at_work(job_id)

@@ -309,7 +309,7 @@ def test_recordings_newest_first(service: standin.StandIn) -> None:
         {"id": "a1_rei_20261123T101500Z", "bytes": 900},
     ]
     at = page("recordings")
-    assert at.radio[0].options == ["a1_rei_20261123T101500Z", "a1_all_20261122T101500Z"]
+    assert at.radio[0].options == ["rei, 23 November 2026, 10:15:00 UTC", "everybody, 22 November 2026, 10:15:00 UTC"]
     at.button(key="delete").click().run()
     at.button(key="delete-sure").click().run()
     assert [r["id"] for r in service.recordings] == ["a1_all_20261122T101500Z"]

@@ -120,7 +120,7 @@ def _more() -> dict[str, Any]:
 
 
 def _from_recording(api: Service, fields: dict[str, Any], recordings: list[str], missing: str | None) -> None:
-    recording = st.selectbox("Recording", recordings, key="video-recording")
+    recording = st.selectbox("Recording", recordings, format_func=readouts.recording_title, key="video-recording")
     st.caption("A recording holds the picture as viewers saw it; the style is drawn over that.")
     if st.button(
         "Start", type="primary", width="stretch", disabled=missing is not None, help=missing, key="video-start"
@@ -147,7 +147,7 @@ def _result(api: Service, job: Json, every: list[Json]) -> None:
         st.warning("This job left no video.", icon=":material/warning:")
         return
     original = jobs.original(job, every)
-    stem = jobs.title(original or job).rsplit(".", 1)[0]
+    stem = next((str(given["name"]).rsplit(".", 1)[0] for given in (original or job)["inputs"]), str(job["id"]))
     downloads = [("Download video", str(video["url"]), f"{stem}_{_kind(job)}.{str(video['name']).rsplit('.', 1)[1]}")]
     if "results.jsonl" in files:
         downloads.append(("Download results", str(files["results.jsonl"]["url"]), f"{stem}.jsonl"))
