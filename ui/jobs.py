@@ -21,7 +21,7 @@ WHOLE = "whole person"
 # Object prompts that every engine answers.
 SUGGESTIONS = ("face", "hair", "shirt", "trousers", "shoes", "hands")
 STYLES = {
-    "annotated": "Annotated: tint, outline, name and similarity",
+    "annotated": "Annotated: tint, outline, name",
     "overlay": "Overlay: tint alone",
     "cutout": "Cutout: the background is dimmed",
     "hide": "Hide: the member is blurred",

@@ -217,5 +217,10 @@ def file_size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+def size_limit(count: float) -> str:
+    """25 MB, for what is round by design."""
+    return file_size(count).replace(".0 ", " ")
+
+
 def _number(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{float(value):.{digits}f}"

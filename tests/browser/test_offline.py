@@ -256,7 +256,7 @@ def test_a_film_that_is_too_large_is_refused_before_it_is_sent(
     with large.open("wb") as file:
         file.truncate(4_100_000_000)  # a hole: it takes no room
     open_page(page, enrolled, "Videos")
-    page.get_by_text("Any file that FFmpeg reads, up to 4.0 GB").wait_for()
+    page.get_by_text("Any file that FFmpeg reads, up to 4 GB").wait_for()
     page.locator('input[type="file"]').set_input_files(large)
     page.get_by_text("large.mp4 has 4.1 GB, and the service takes 4 GB: choose a smaller file.").wait_for()
     assert page.get_by_role("button", name="Start").is_disabled()

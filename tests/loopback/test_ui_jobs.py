@@ -215,7 +215,7 @@ def test_pages_say_what_the_service_takes(service: standin.StandIn) -> None:
     service.members["rei"] = []
     service.limits |= {"job_bytes": 2_500_000_000, "job_photo_bytes": 7_000_000, "job_files": 9}
     sent = component(page("images"), "submit")
-    assert "Up to 7.0 MB each." in sent["explanation"]
+    assert "up to 7 MB each" in sent["explanation"]
     assert (sent["maxFileBytes"], sent["maxBytes"], sent["maxFiles"]) == (7_000_000, 2_500_000_000, 9)
     sent = component(page("videos"), "submit")
     assert "up to 2.5 GB" in sent["explanation"]

@@ -85,6 +85,7 @@ def test_sizes_and_times_read_well() -> None:
         "31.0 MB",
         "2.5 GB",
     ]
+    assert [readouts.size_limit(n) for n in (25e6, 4e9, 67_108_864, 50)] == ["25 MB", "4 GB", "67.1 MB", "50 B"]
     assert [readouts.clock(n) for n in (0, 65.2, 3725)] == ["0:00", "1:05", "1:02:05"]
 
 

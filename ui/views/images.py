@@ -53,12 +53,16 @@ def _form(api: Service, members: list[str], limits: Json) -> None:
         member = st.selectbox("Member", members, key="image-member")
         part = st.selectbox("Object", [jobs.WHOLE, *jobs.SUGGESTIONS], key="image-object", accept_new_options=True)
         prompt = st.segmented_control(
-            "Find the person", list(PROMPTS), format_func=PROMPTS.__getitem__, default="box", key="image-prompt"
+            "Find the person",
+            list(PROMPTS),
+            format_func=PROMPTS.__getitem__,
+            default="box",
+            key="image-prompt",
+            help="The face says who it is. The mask starts from the face, or from the words under Object.",
         )
         fields = {"kind": ["image"], "member": [member], "prompt": [prompt or "box"]}
         if part and part != jobs.WHOLE:
             fields["object"] = [part]
-        at_most = f"Up to {readouts.file_size(limits['job_photo_bytes'])} each."
         made = submit(
             api,
             "image-submit",
@@ -66,7 +70,7 @@ def _form(api: Service, members: list[str], limits: Json) -> None:
             limits,
             label="Find in photos",
             invitation="Choose photos, or drop them here",
-            explanation=f"JPEG, PNG, WebP, TIFF; HEIC where the service can read it. {at_most}",
+            explanation=f"JPEG, PNG, WebP, TIFF or HEIC, up to {readouts.size_limit(limits['job_photo_bytes'])} each",
             each=int(limits["job_photo_bytes"]),
             accept=ACCEPT,
             multiple=True,

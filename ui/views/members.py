@@ -249,11 +249,11 @@ def too_much(sizes: list[tuple[str, int]], limits: Json) -> str | None:
         return f"These are {len(sizes)} photos, and {limits['photos']} are taken at once: add the rest afterwards."
     large = next(((name, size) for name, size in sizes if size > limits["photo_bytes"]), None)
     if large is not None:
-        has, takes = (readouts.file_size(size) for size in (large[1], limits["photo_bytes"]))
+        has, takes = (readouts.size_limit(size) for size in (large[1], limits["photo_bytes"]))
         return f"{large[0]} has {has}, and the service takes {takes}: choose a smaller photo."
     total, most = sum(size for _, size in sizes), limits["photos_bytes"] - FORM_BYTES
     if total > most:
-        has, takes = readouts.file_size(total), readouts.file_size(most)
+        has, takes = readouts.size_limit(total), readouts.size_limit(most)
         return f"These {len(sizes)} photos have {has} together, and the service takes {takes}: add fewer at once."
     return None
 

@@ -76,7 +76,7 @@ def _form(api: Service, members: list[str], recordings: list[str], limits: Json)
             limits,
             label="Start",
             invitation="Choose a video, or drop it here",
-            explanation=f"Any file that FFmpeg reads, up to {readouts.file_size(limits['job_bytes'])}",
+            explanation=f"Any file that FFmpeg reads, up to {readouts.size_limit(limits['job_bytes'])}",
             accept=ACCEPT,
             missing=missing,
         )
