@@ -37,10 +37,10 @@ READY_SECONDS = 120.0
 
 @pytest.fixture(scope="module")
 def settings(checkpoint: Path) -> VisionSettings:
-    """Random weights are sure of nothing: whatever the detector says counts. Their masks are not people, and jump: a face
-    that is carried along with one between two looks lands anywhere, the face that is found then begins a track of its
-    own, and takes the name with it. So faces are looked for on every frame; what holds for names between two looks is
-    tested by itself below, and with masks of people in `tests/loopback/test_vision.py`."""
+    """Random weights are sure of nothing: whatever the detector says counts. Their masks are not people, and jump: a
+    face that is carried along with one between two looks lands anywhere, the face that is found then begins a track of
+    its own, and takes the name with it. So faces are looked for on every frame; what holds for names between two looks
+    is tested by itself below, and with masks of people in `tests/loopback/test_vision.py`."""
     chosen = Sam3Settings(checkpoint=str(checkpoint), score_threshold=0.0, part_refresh_frames=8)
     return VisionSettings(engine="sam3", sam3=chosen, identity_every=1, threads=1)
 
