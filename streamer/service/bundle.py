@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path, PurePosixPath
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from streamer.errors import JobConflict, JobUnknown
 from streamer.jobs.folder import POSTER, JobFolder
@@ -50,7 +54,7 @@ def title(job: Job) -> str:
     return f"{_fit('_'.join(job.spec.get('member') or [job.kind]))}_{job.id}.zip"
 
 
-def stream(files: Sequence[tuple[str, Path]]) -> Iterator[bytes]:
+def stream(files: Sequence[tuple[str, Path]]) -> Generator[bytes, None, None]:
     """The archive of these names and files, piece by piece; a step blocks for one read. Nothing is compressed again.
 
     Raises:
@@ -64,6 +68,23 @@ def stream(files: Sequence[tuple[str, Path]]) -> Iterator[bytes]:
                     target.write(data)
                     yield pieces.take()
     yield pieces.take()
+
+
+class ZipResponse(StreamingResponse):
+    """Sends what `stream` makes: each step on a thread, none ahead of what the client takes."""
+
+    media_type = "application/zip"
+
+    def __init__(self, pieces: Generator[bytes, None, None], headers: dict[str, str]) -> None:
+        super().__init__(pieces, headers=headers)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # A client that leaves stops it half way: its file must not stay open until garbage is collected.
+            await asyncio.to_thread(self._pieces.close)
 
 
 class _Pieces:

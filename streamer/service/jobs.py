@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
@@ -172,19 +172,15 @@ async def get_file(job_id: str, name: str, parts: ServicesDep) -> Response:
 
 @router.get(
     "/{job_id}/files.zip",
-    response_class=StreamingResponse,
+    response_class=bundle.ZipResponse,
     responses={200: {"content": {"application/zip": {}}}},
 )
 async def get_bundle(job_id: str, parts: ServicesDep) -> Response:
     """All results of a job as one archive, made while it is sent. 409 until the job is done."""
     job = await parts.jobs.get(job_id)
     files = await asyncio.to_thread(bundle.entries, job, parts.jobs.folder(job_id))
-    # Each step of a plain generator is done on a thread; none is ahead of what the client takes.
-    return StreamingResponse(
-        bundle.stream(files),
-        media_type="application/zip",
-        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(bundle.title(job), safe='')}"},
-    )
+    disposition = f"attachment; filename*=UTF-8''{quote(bundle.title(job), safe='')}"
+    return bundle.ZipResponse(bundle.stream(files), {"Content-Disposition": disposition})
 
 
 @router.head("/{job_id}/inputs/{number}", include_in_schema=False)

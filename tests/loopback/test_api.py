@@ -356,6 +356,8 @@ async def test_the_description_is_complete_and_offline(service: Service) -> None
         "/api/streams/{stream_id}/recording": ("post", "delete"),
         "/api/recordings": ("get",),
         "/api/recordings/{recording_id}": ("get", "delete"),
+        "/api/jobs/{job_id}/files.zip": ("get",),
+        "/api/links": ("post",),
         "/api/members": ("get", "post"),
         "/api/members/{name}": ("get", "delete"),
         "/api/members/{name}/photos": ("post",),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import json
 import os
 import threading
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
+import uvicorn
 
 from streamer.jobs.folder import JobFolder
 from streamer.jobs.job import Input, Job, Output
@@ -20,6 +24,7 @@ from streamer.jobs.runner import Jobs
 from streamer.service import app as composition
 from streamer.service import bundle
 from streamer.service.app import create_app
+from streamer.service.run import listen
 from streamer.service.settings import load
 from tests.loopback.test_jobs import MODULE, Running, check_problem, service
 
@@ -160,11 +165,40 @@ def test_a_file_that_goes_meanwhile_leaves_no_archive_that_looks_whole(large: Pa
         zipfile.ZipFile(io.BytesIO(b"".join(taken)))
 
 
+async def test_a_client_that_leaves_leaves_no_file_open(
+    data_dir: Path, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "entries", lambda job, folder: [("large.bin", large), ("again.bin", large)])
+    app = create_app(load(None, {"data_dir": data_dir, "vision": {"engine": "none"}}))
+
+    def open_now() -> bool:
+        return str(large) in [file.path for file in psutil.Process().open_files()]
+
+    with listen("127.0.0.1", 0) as bound:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", ws="none"))
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.serve(sockets=[bound]))
+            while not server.started:
+                await asyncio.sleep(0.01)
+            app.state.services.gallery.add_member("rei")
+            base = f"http://127.0.0.1:{bound.getsockname()[1]}"
+            async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+                job_id = await photos(Running(client, app.state.services.jobs, data_dir), "one.jpg")
+                async with client.stream("GET", f"/api/jobs/{job_id}/files.zip") as answer:
+                    await anext(answer.aiter_bytes())
+                    assert open_now()
+            async with asyncio.timeout(10):
+                while open_now():
+                    await asyncio.sleep(0.02)
+            server.should_exit = True
+
+
 async def test_the_event_loop_reads_no_file(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readers: set[int] = set()
     real = bundle.stream
 
-    def watched(files: list[tuple[str, Path]]) -> Iterator[bytes]:
+    def watched(files: list[tuple[str, Path]]) -> Generator[bytes, None, None]:
         for piece in real(files):
             readers.add(threading.get_ident())
             yield piece

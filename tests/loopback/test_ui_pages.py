@@ -288,12 +288,21 @@ def test_uploaders_say_no_more_than_streamlit_takes(service: standin.StandIn) ->
     def said(at: AppTest) -> list[int]:
         return [e.proto.max_upload_size_mb for e in at.file_uploader]
 
-    assert said(page("members")) == [24, 200], "MiB; 200 is Streamlit's own default"
+    assert said(page("members")) == [25, 200], "200 is Streamlit's own default"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(st, "get_option", lambda key: cli_up.UPLOAD_MIB)
-        assert said(page("members")) == [24, 500]
-        service.limits["archive_bytes"] = 30_000_000
-        assert said(page("members")) == [24, 29]
+        assert said(page("members")) == [25, 500]
+        service.limits |= {"archive_bytes": 30_000_000, "photo_bytes": 7_500_000}
+        assert said(page("members")) == [8, 30]
+
+
+def test_an_archive_that_the_service_would_not_take_is_not_sent(service: standin.StandIn) -> None:
+    service.limits["archive_bytes"] = 100
+    at = page("members")
+    at.file_uploader(key="archive").set_value([("ive.zip", b"x" * 101, "application/zip")])
+    button(at, "Import").click().run()
+    assert [e.value for e in at.error] == ["ive.zip has 101 B, and the service takes 100 B: export in groups."]
+    assert service.calls == []
 
 
 def test_adding_needs_a_name_and_photos(service: standin.StandIn) -> None:

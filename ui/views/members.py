@@ -14,9 +14,8 @@ from ui.connection import offline, plain, remember, sentence, service, show_trou
 
 Json = dict[str, Any]
 
-MEBIBYTE = 1024 * 1024
 # Of an archive here, whatever the service takes: Streamlit holds uploads in memory.
-MAX_ARCHIVE_BYTES = 500 * MEBIBYTE
+MAX_ARCHIVE_BYTES = 500_000_000
 # The form field `face` of the API, in words.
 FACES = {"": "the only one", "1": "1st from the left", "2": "2nd from the left", "3": "3rd from the left"}
 COLUMNS = 4
@@ -239,8 +238,11 @@ def _add(api: Service, members: list[Json], limits: Json) -> None:
 
 
 def _uploadable(wanted: int) -> int:
-    """What the uploader may say that it takes, in MiB: Streamlit's server refuses more than its own limit unread."""
-    return min(-(-wanted // MEBIBYTE), int(st.get_option("server.maxUploadSize")))
+    """What the uploader says that it takes, in its "MB": Streamlit's server refuses more than its own limit unread.
+
+    They are MiB there, a little more than the service's MB: the page looks at the bytes itself.
+    """
+    return min(-(-wanted // 10**6), int(st.get_option("server.maxUploadSize")))
 
 
 def too_much(sizes: list[tuple[str, int]], limits: Json) -> str | None:
@@ -266,7 +268,8 @@ def _form(api: Service, known: list[str], limits: Json) -> None:
             "Photos", accept_multiple_files=True, max_upload_size=_uploadable(limits["photo_bytes"])
         )
         st.caption(
-            "Three or more, the face large and sharp. Photos under the name of a member are added to that member."
+            "Three or more, the face large and sharp. Photos under the name of a member are added to that member. "
+            f"All together up to {readouts.size_limit(limits['photos_bytes'])}."
         )
         face = st.selectbox("Which person in the photos", list(FACES), format_func=FACES.__getitem__)
         sent = st.form_submit_button("Add", type="primary", icon=":material/person_add:", width="stretch")
@@ -312,6 +315,12 @@ def _import(api: Service, limits: Json) -> None:
     st.session_state.pop(_RESULTS, None)
     if upload is None:
         st.error("Choose an archive first.", icon=":material/error:")
+        return
+    if upload.size > limits["archive_bytes"]:
+        has, takes = (readouts.size_limit(size) for size in (upload.size, limits["archive_bytes"]))
+        st.error(
+            plain(f"{upload.name} has {has}, and the service takes {takes}: export in groups."), icon=":material/error:"
+        )
         return
     with st.spinner("Looking for faces in the archive's photos…"):
         try:
