@@ -5,10 +5,11 @@ Exit status 0: done; 1: failed, with one line on stderr; 2: wrong usage. `--verb
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
@@ -128,16 +129,29 @@ def options(
         raise typer.Exit
     if engine is not None and engine not in ENGINES:
         raise typer.BadParameter(f"{engine!r} is not one of {', '.join(ENGINES)}", param_hint="--engine")
-    configure_logging(verbose)
+    ctx.with_resource(logging_to_stderr(verbose))
     ctx.obj = Globals(config, data_dir, engine, verbose)
 
 
-def configure_logging(verbose: bool) -> None:
-    """Log to stderr: warnings, or with `verbose` what happens; credentials in URLs are blotted out of every line."""
+@contextlib.contextmanager
+def logging_to_stderr(verbose: bool) -> Iterator[None]:
+    """Log to stderr: warnings, or with `verbose` what happens; credentials in URLs are blotted out of every line.
+
+    Afterwards all is as before: stderr may be another one then, and this one closed.
+    """
+    root, httpx = logging.getLogger(), logging.getLogger("httpx")
+    levels, handlers = (root.level, httpx.level), root.handlers[:]
     handler = logging.StreamHandler()
     handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request says nothing
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO if verbose else logging.WARNING)
+    httpx.setLevel(logging.WARNING)  # a line a request says nothing
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        httpx.setLevel(levels[1])
 
 
 class _Redacting(logging.Formatter):

@@ -216,8 +216,8 @@ def _data_folder(folder: Path) -> Iterator[Check]:
 
 def check_gallery(folder: Path) -> Check:
     """Reads only: a damaged gallery is left as it is for whoever recovers it."""
-    from streamer.vision.gallery import DATABASE
     from streamer.vision.gallery_database import inspect
+    from streamer.vision.gallery_store import DATABASE
 
     name, path = "gallery", folder / DATABASE
     try:

@@ -35,6 +35,9 @@ START_SECONDS = 60.0
 VISION_SECONDS = 300.0
 """Longest time until the models are loaded."""
 
+UPLOAD_MIB = 500
+"""Largest file that the dashboard itself takes: an archive of members. Videos go past it, straight to the service."""
+
 LISTENING = "listening on "
 
 Port = Annotated[int | None, typer.Option("--port", metavar="P", min=0, max=65535, help="0: any free one.")]
@@ -244,6 +247,7 @@ def _streamlit_args(script: Path, port: int) -> list[str]:
         "server.port": port,
         "server.address": "127.0.0.1",
         "server.headless": "true",
+        "server.maxUploadSize": UPLOAD_MIB,
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",

@@ -1,7 +1,8 @@
 """What the tests run as a job: takes the command line of `streamer`, and does what the uploaded file says.
 
 The file is JSON: {"steps": frames to make, "pause": seconds a frame, "fail": reason, "deaf": ignores SIGINT,
-"die_at": frame at which it kills itself, "spawn": starts a process that outlives it}.
+"die_at": frame at which it kills itself, "spawn": starts a process that outlives it}. Of several photos each gets a
+folder with what it holds, as the command does it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ def main() -> int:
     for flag in ("transparent", "resume", "progress-json"):
         parser.add_argument(f"--{flag}", action="store_true")
     args = parser.parse_args()
+    if args.source.is_dir():
+        for photo in args.source.iterdir():
+            (args.out / photo.stem).mkdir(parents=True)
+            (args.out / photo.stem / "cutout.png").write_bytes(photo.read_bytes())
     source = min(args.source.iterdir()) if args.source.is_dir() else args.source
     try:
         orders = json.loads(source.read_text(encoding="utf-8"))

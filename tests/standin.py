@@ -25,6 +25,17 @@ PIXEL = bytes.fromhex(
 """A PNG of one pixel."""
 
 
+LIMITS = {
+    "photo_bytes": 25_000_000,
+    "photos": 50,
+    "photos_bytes": 67_108_864,
+    "archive_bytes": 2_147_483_648,
+    "job_photo_bytes": 300_000_000,
+    "job_files": 200,
+    "job_bytes": 4_000_000_000,
+}
+
+
 @dataclass
 class StandIn:
     """The state that a test sets up and looks at."""
@@ -39,6 +50,7 @@ class StandIn:
     jobs: list[Json] = field(default_factory=list)
     timelines: dict[str, Json] = field(default_factory=dict)
     """By the path that answers them."""
+    limits: dict[str, int] = field(default_factory=lambda: dict(LIMITS))
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
     """"METHOD /path" -> (status, detail) of the problem that answers it."""
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -118,6 +130,10 @@ def _app(state: StandIn) -> FastAPI:
         if key in state.refuse:
             return _problem(*state.refuse[key])
         return await proceed(request)
+
+    @app.get("/healthz")
+    def health() -> Json:
+        return {"status": "ok", "limits": state.limits}
 
     _stream_routes(app, state)
     _member_routes(app, state)

@@ -72,6 +72,13 @@ class Service:
         """Drops the pooled connections."""
         self._http.close()
 
+    def limits(self) -> Json:
+        """How much it takes in one request: {"photo_bytes", "photos", "photos_bytes", "archive_bytes", "job_…"}."""
+        limits = self._object("GET", "/healthz").get("limits")
+        if not isinstance(limits, dict):
+            raise self._stranger()
+        return limits
+
     # Streams
 
     def streams(self) -> list[Json]:

@@ -21,7 +21,7 @@ WHOLE = "whole person"
 # Object prompts that every engine answers.
 SUGGESTIONS = ("face", "hair", "shirt", "trousers", "shoes", "hands")
 STYLES = {
-    "annotated": "Annotated: tint, outline, name and similarity",
+    "annotated": "Annotated: tint, outline, name",
     "overlay": "Overlay: tint alone",
     "cutout": "Cutout: the background is dimmed",
     "hide": "Hide: the member is blurred",
@@ -61,6 +61,8 @@ def title(job: Json, every: Sequence[Json] = ()) -> str:
     if source is None and "job" in job["spec"]:
         return "A deleted video"
     names = [str(given["name"]) for given in (source or job).get("inputs") or []]
+    if "recording" in (source or job)["spec"] and names:
+        return readouts.recording_title(names[0])
     if len(names) > 1:
         return f"{len(names)} photos"
     return names[0] if names else str(job["id"])

@@ -10,6 +10,7 @@ import streamlit as st
 _CSS = """
 <style>
 .stMainBlockContainer { padding: 4.5rem clamp(1rem, 4vw, 5rem) 2rem; max-width: 1800px; }
+.st-key-style [data-testid="stButtonGroup"] button { padding-inline: .5rem; }
 .sr-line { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem 1.25rem; font-size: .875rem; }
 .sr-line span.sr-state { display: inline-flex; align-items: center; gap: .5rem; }
 .sr-dot { width: .5rem; height: .5rem; border-radius: 50%; background: #8a94a0; flex: none; }

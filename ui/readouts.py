@@ -6,7 +6,9 @@ here, which flickers and takes the browser more time than the video.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import datetime
 from html import escape
 from typing import Any
 
@@ -14,6 +16,7 @@ Json = dict[str, Any]
 
 STAGES = ("decode", "wait", "identity", "propagate", "overlay", "encode")
 """In the order in which a frame meets them."""
+_RECORDING = re.compile(r"(?P<stream>[^_]+)_(?P<member>[^_]+)_(?P<start>\d{8}T\d{6}Z)(?:_part(?P<part>\d+))?(?:_\d+)?")
 HISTORY_SECONDS = 120.0
 BINS = 60
 """Columns of the history: two seconds each."""
@@ -186,6 +189,25 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
+def recording_start(recording_id: str) -> datetime | None:
+    """When it began (UTC), as its id says: `<stream>_<member>_20261122T101500Z`, with a part's number behind it."""
+    found = _RECORDING.fullmatch(recording_id)
+    try:
+        return datetime.strptime(found["start"] + "+0000", "%Y%m%dT%H%M%SZ%z") if found else None
+    except ValueError:
+        return None
+
+
+def recording_title(recording_id: str) -> str:
+    """rei, 23 November 2026, 10:15:00 UTC; an id of another form as it is."""
+    found, start = _RECORDING.fullmatch(recording_id), recording_start(recording_id)
+    if found is None or start is None:
+        return recording_id
+    who = "everybody" if found["member"] == "all" else found["member"]
+    part = f", part {found['part']}" if found["part"] else ""
+    return f"{who}, {start.day} {start:%B %Y, %H:%M:%S} UTC{part}"
+
+
 def file_size(count: float) -> str:
     """12.3 MB."""
     for unit in ("B", "kB", "MB"):
@@ -193,6 +215,11 @@ def file_size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def size_limit(count: float) -> str:
+    """25 MB, for what is round by design."""
+    return file_size(count).replace(".0 ", " ")
 
 
 def _number(value: float | None, digits: int = 1) -> str:

@@ -1,26 +1,22 @@
-"""The queue at work: takes jobs, runs some at a time, ends them, and takes up what an earlier service left."""
+"""The queue at work: takes jobs, runs some at a time, ends them. What blocks is done by `desk`, on threads."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from streamer.egress.recordings import find_recording
-from streamer.errors import JobConflict, JobRefused, LimitReached, StreamerError
+from streamer.errors import JobConflict, JobRefused, StreamerError
 from streamer.jobs import folder as files
-from streamer.jobs.command import SIDECAR, STARTER, Paths, arguments
+from streamer.jobs.desk import Draft, JobDesk, Running, goes_on
 from streamer.jobs.folder import JobFolder
-from streamer.jobs.job import ENDED, Input, Job, JobSpec, Progress, State
-from streamer.jobs.process import INTERRUPTED, Ending, JobProcess, end_orphan
-from streamer.jobs.store import JobStore, new_job
+from streamer.jobs.job import ENDED, Job, JobSpec, Progress
+from streamer.jobs.store import new_job
 from streamer.service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,34 +25,10 @@ CANCEL_SECONDS = 5.0
 """From the request to end until a cancelled job is killed; its files are thrown away anyhow."""
 CLOSE_SECONDS = 7.0
 """The same when the service stops: time to finish the file, so that little is done again; `up` waits for ten."""
-MAX_ATTEMPTS = 3
-"""Starts of a job without anybody asking: one that takes the machine down must not do so for ever."""
 SAVE_SECONDS = 2.0
 """Between two writes of a job's progress to disk."""
 SWEEP_SECONDS = 3600.0
 DAY_SECONDS = 86_400.0
-
-
-@dataclass
-class Draft:
-    """A job that is being uploaded."""
-
-    id: str
-    folder: Path
-    """ID.upload; the files go to `input` in it."""
-    max_bytes: int
-    """What may be written."""
-    inputs: list[Input] = field(default_factory=list)
-
-
-@dataclass
-class _Running:
-    """A job that runs."""
-
-    progress: Progress | None = None
-    process: JobProcess | None = None
-    ending: Literal["cancel", "close"] | None = None
-    """Why it was asked to end."""
 
 
 class Jobs:
@@ -75,17 +47,15 @@ class Jobs:
 
     def __init__(self, settings: Settings, root: Path, recordings: Path, module: str = "streamer") -> None:
         self._settings = settings
-        self._root = root
-        self._recordings = recordings
-        self._command = (*STARTER, settings.jobs.priority, module)
-        self._store = JobStore(root / "jobs.db")
-        self._running: dict[str, _Running] = {}
+        self._desk = JobDesk(settings, root, recordings, module)
+        self._store = self._desk.store
+        self._running: dict[str, Running] = {}
         self._wake = asyncio.Event()
         self._closing = False
         # Not the loop's own threads: a job keeps one for as long as it runs.
         self._threads = ThreadPoolExecutor(settings.jobs.max_running, thread_name_prefix="job")
         # Here, not in `run`: whoever asks first must not be told of the state that an earlier service left.
-        self._adopt()
+        self._desk.adopt()
 
     async def run(self) -> None:
         """Run jobs until `aclose`, those first that an earlier service left."""
@@ -118,11 +88,7 @@ class Jobs:
             LimitReached: the queue is full.
             DiskFull: the disk, or the jobs' share of it, is full.
         """
-        await asyncio.to_thread(self._check_queue)
-        room = await asyncio.to_thread(self._check_space)
-        draft = Draft(files.new_id(), Path(), min(room, self._settings.jobs.max_upload_bytes))
-        draft.folder = self._root / f"{draft.id}{files.UPLOAD}"
-        await asyncio.to_thread(_make, draft.folder / "input")
+        draft = await asyncio.to_thread(self._desk.open_draft)
         try:
             yield draft
         finally:
@@ -140,7 +106,7 @@ class Jobs:
         """
         _check_files(spec, len(draft.inputs) if draft else 0)
         job = new_job(draft.id if draft else files.new_id(), spec.given(), draft.inputs if draft else ())
-        await asyncio.to_thread(self._submit, job, draft)
+        await asyncio.to_thread(self._desk.add, job, draft)
         self._wake.set()
         return job
 
@@ -156,7 +122,7 @@ class Jobs:
         if await asyncio.to_thread(
             self._store.change, job_id, (job.state,), state="cancelled", finished_at=time.time(), reason=None
         ):
-            await asyncio.to_thread(self._remove_files, job)
+            await asyncio.to_thread(self._desk.remove_files, job)
         return await asyncio.to_thread(self._store.get, job_id)
 
     async def resume(self, job_id: str) -> Job:
@@ -164,8 +130,8 @@ class Jobs:
         job = await asyncio.to_thread(self._store.get, job_id)
         if job.state not in ("interrupted", "failed"):
             raise JobConflict(f"job {job_id} is {job.state}: only an interrupted or failed one can be resumed")
-        await asyncio.to_thread(self._check_queue)
-        changes = {"state": "queued", "resume": _goes_on(job), "attempts": 0, "reason": None, "finished_at": None}
+        await asyncio.to_thread(self._desk.check_queue)
+        changes = {"state": "queued", "resume": goes_on(job), "attempts": 0, "reason": None, "finished_at": None}
         if not await asyncio.to_thread(self._store.change, job_id, (job.state,), **changes):
             raise JobConflict(f"job {job_id} changed meanwhile; look at it again")
         self._wake.set()
@@ -179,7 +145,7 @@ class Jobs:
         # Out of the queue first: it must not be started while its files go.
         if not await asyncio.to_thread(self._store.change, job_id, (job.state,), state="cancelled"):
             raise JobConflict(f"job {job_id} changed meanwhile; look at it again")
-        await asyncio.to_thread(self._remove_files, job)
+        await asyncio.to_thread(self._desk.remove_files, job)
         await asyncio.to_thread(self._store.remove, job_id)
 
     # Looking at jobs
@@ -208,40 +174,42 @@ class Jobs:
 
     def folder(self, job_id: str) -> JobFolder:
         """The files of a job."""
-        return JobFolder(self._root / job_id)
+        return self._desk.folder(job_id)
 
     # The queue at work
 
     async def _start_what_fits(self, group: asyncio.TaskGroup) -> None:
         while len(self._running) < self._settings.jobs.max_running and not self._closing:
-            job = await asyncio.to_thread(self._take_next)
+            job = await asyncio.to_thread(self._desk.take_next)
             if job is None:
                 return
-            running = self._running[job.id] = _Running(job.progress if job.resume else None)
+            running = self._running[job.id] = Running(job.progress if job.resume else None)
             group.create_task(self._do(job, running), name=f"job-{job.id}")
 
-    async def _do(self, job: Job, running: _Running) -> None:
+    async def _do(self, job: Job, running: Running) -> None:
         """A job from its start to its end, whatever happens to it."""
         loop = asyncio.get_running_loop()
         try:
-            if not self._closing and running.ending is None:
-                running.process = await loop.run_in_executor(self._threads, self._start, job)
+            if self._closing and running.ending is None:
+                running.ending = "close"
+            if running.ending is None:
+                running.process = await loop.run_in_executor(self._threads, self._desk.start, job)
             if running.process is None:
-                await asyncio.to_thread(self._put_down, job, running, None)
+                await asyncio.to_thread(self._desk.put_down, job, running, None)
                 return
-            if running.ending is not None or self._closing:
+            if running.ending is not None:
                 running.process.interrupt()
             ending = await loop.run_in_executor(self._threads, running.process.follow, self._noting(job, running))
-            await asyncio.to_thread(self._put_down, job, running, ending)
+            await asyncio.to_thread(self._desk.put_down, job, running, ending)
         except (StreamerError, OSError) as exc:
             log.warning("job %s failed: %s", job.id, exc)
             with contextlib.suppress(StreamerError):
-                await asyncio.to_thread(self._close_row, job, "failed", reason=str(exc))
+                await asyncio.to_thread(self._desk.close_row, job, "failed", reason=str(exc))
         finally:
             del self._running[job.id]
             self._wake.set()
 
-    async def _end(self, running: _Running, why: Literal["cancel", "close"], seconds: float | None) -> None:
+    async def _end(self, running: Running, why: Literal["cancel", "close"], seconds: float | None) -> None:
         """Ask a job to end, and kill it where it does not. With `seconds` None the killing is left to a timer."""
         if running.ending != "cancel":
             running.ending = why
@@ -272,94 +240,7 @@ class Jobs:
                 log.warning("jobs: %s", exc)
             await asyncio.sleep(SWEEP_SECONDS)
 
-    # On threads
-
-    def _adopt(self) -> None:
-        """Queue again what was running, as far as it was not tried too often; what was not finished is thrown away."""
-        files.sweep(self._root)
-        for job in self._store.in_state("running", "interrupted"):
-            if job.state == "interrupted" and not job.resume:
-                continue
-            if job.attempts < MAX_ATTEMPTS:
-                log.info("job %s was interrupted and is queued again", job.id)
-                self._store.change(job.id, state="queued", resume=_goes_on(job), reason=None, finished_at=None)
-            else:
-                reason = f"the service ended {job.attempts} times while this job ran; resume it by hand"
-                self._store.change(job.id, state="interrupted", resume=False, reason=reason, finished_at=time.time())
-
-    def _check_queue(self) -> None:
-        waiting = self._store.counts().get("queued", 0)
-        if waiting >= self._settings.jobs.max_queued:
-            raise LimitReached(f"{waiting} jobs are waiting, which is all that may: wait for one to end, or cancel one")
-
-    def _check_space(self) -> int:
-        return files.check_space(self._root, self._settings.jobs.max_total_bytes)
-
-    def _submit(self, job: Job, draft: Draft | None) -> None:
-        if draft is None:
-            self._check_space()
-            self._paths(job)  # says what is missing before it is queued
-            _make(self._root / job.id)
-        else:
-            with files.writing(draft.folder):
-                draft.folder.rename(self._root / job.id)
-        try:
-            added = self._store.add(job, self._settings.jobs.max_queued)
-        except BaseException:
-            self.folder(job.id).remove()
-            raise
-        if not added:
-            self.folder(job.id).remove()
-            self._check_queue()
-            raise LimitReached("too many jobs are waiting; try again when one has ended")
-
-    def _take_next(self) -> Job | None:
-        """Mark the next job as running."""
-        job = self._store.next_queued()
-        while job is not None:
-            changes: dict[str, Any] = {"state": "running", "started_at": time.time(), "attempts": job.attempts + 1}
-            if self._store.change(job.id, ("queued",), **changes):
-                return job
-            job = self._store.next_queued()
-        return None
-
-    def _start(self, job: Job) -> JobProcess:
-        end_orphan(job)
-        folder = self.folder(job.id)
-        config = folder.prepare(self._settings, job.resume)
-        paths = self._paths(job)
-        data_dir = self._settings.data_folder.absolute()
-        engine = self._settings.vision.engine
-        process = JobProcess([*self._command, *arguments(job, paths, data_dir, config, engine)])
-        self._store.change(job.id, pid=process.pid, pid_started=process.started)
-        return process
-
-    def _paths(self, job: Job) -> Paths:
-        """What the job works on. Raises `StreamUnknown`, `JobUnknown`, `JobConflict`, `JobRefused`."""
-        work = self.folder(job.id).work.absolute()
-        spec = job.spec
-        if "recording" in spec:
-            recording = find_recording(self._recordings, spec["recording"])
-            if recording.running:
-                raise JobConflict(f"recording {recording.id} is still running: stop it first")
-            if job.kind == "render" and recording.sidecar is None:
-                raise JobRefused(f"recording {recording.id} has no results beside it, so it cannot be drawn anew")
-            sidecar = recording.sidecar.absolute() if recording.sidecar is not None else None
-            return Paths(recording.path.absolute(), sidecar, work)
-        if "job" in spec:
-            return self._paths_of_video(spec["job"], work)
-        folder = self.folder(job.id).input.absolute()
-        return Paths(folder if len(job.inputs) > 1 else folder / job.inputs[0].file, None, work)
-
-    def _paths_of_video(self, job_id: str, work: Path) -> Paths:
-        video = self._store.get(job_id)
-        if video.kind != "video":
-            raise JobRefused(f"job {job_id} is no video, so it cannot be drawn anew")
-        if video.state != "done":
-            raise JobConflict(f"job {job_id} is {video.state}: only the results of a finished one can be drawn anew")
-        return Paths(self._paths(video).source, self.folder(job_id).find(SIDECAR).absolute(), work)
-
-    def _noting(self, job: Job, running: _Running) -> Callable[[Progress], None]:
+    def _noting(self, job: Job, running: Running) -> Callable[[Progress], None]:
         """Keeps a job's progress: at once for those who look, now and then on disk."""
         saved_at = 0.0
 
@@ -373,56 +254,6 @@ class Jobs:
 
         return note
 
-    def _put_down(self, job: Job, running: _Running, ending: Ending | None) -> None:
-        """Write down how a job ended."""
-        folder = self.folder(job.id)
-        if running.ending == "cancel":
-            self._remove_files(job)
-            self._close_row(job, "cancelled", progress=running.progress)
-        elif ending is not None and ending.status == 0:
-            outputs = folder.settle()
-            result = self._in_own_words(job, ending.result)
-            self._close_row(job, "done", progress=running.progress, result=result, outputs=outputs)
-        elif self._closing or running.ending == "close":
-            reason = "the service stopped; the job goes on at its next start"
-            self._close_row(job, "interrupted", progress=running.progress, reason=reason, resume=True)
-        elif ending is None or ending.status in INTERRUPTED:
-            reason = "the job's process was interrupted from outside"
-            self._close_row(job, "interrupted", progress=running.progress, reason=reason, resume=False)
-        else:
-            if job.kind != "video":
-                folder.drop_results()
-            reason = self._in_own_words(job, ending.reason)
-            self._close_row(job, "failed", progress=running.progress, reason=reason)
-
-    def _in_own_words(self, job: Job, said: Any) -> Any:
-        """What a command said, with the names under which files were sent, and without this machine's folders."""
-        if isinstance(said, dict):
-            return {key: self._in_own_words(job, value) for key, value in said.items()}
-        if isinstance(said, list):
-            return [self._in_own_words(job, value) for value in said]
-        if isinstance(said, str):
-            folder = self.folder(job.id)
-            for path in (folder.input, folder.work, self._recordings):
-                said = said.replace(f"{path.absolute()}{os.sep}", "")
-            for given in job.inputs:
-                said = said.replace(given.file, given.name)
-        return said
-
-    def _close_row(self, job: Job, state: State, **values: Any) -> None:
-        base: dict[str, Any] = {"reason": None, "resume": False, "pid": None, "pid_started": None}
-        self._store.change(job.id, ("running",), state=state, finished_at=time.time(), **{**base, **values})
-
-    def _remove_files(self, job: Job) -> None:
-        if job.state != "running":
-            end_orphan(job)
-        self.folder(job.id).remove()
-
-
-def _goes_on(job: Job) -> bool:
-    """The next start can use what the last one made. Photos and renders begin again: they are short."""
-    return job.kind == "video"
-
 
 def _check_files(spec: JobSpec, count: int) -> None:
     if spec.kind == "image" and not count:
@@ -435,11 +266,6 @@ def _check_files(spec: JobSpec, count: int) -> None:
         raise JobRefused("a render takes no file: it names a 'recording' or the 'job' of a finished video")
 
 
-def _kill_if_there(running: _Running) -> None:
+def _kill_if_there(running: Running) -> None:
     if running.process is not None:
         running.process.kill()
-
-
-def _make(folder: Path) -> None:
-    with files.writing(folder):
-        folder.mkdir(parents=True, mode=0o700)

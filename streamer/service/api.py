@@ -16,6 +16,7 @@ from streamer.service import (
     events,
     health,
     jobs,
+    links,
     members,
     metrics,
     recordings,
@@ -47,7 +48,8 @@ router = APIRouter(prefix="/api/streams", tags=["streams"], responses=PROBLEMS)
 def routers() -> list[APIRouter]:
     """Every router of the service, in the order in which /docs shows them."""
     people = [tracks.router, members.router, members.groups_router, archives.router]
-    return [router, sessions.router, recordings.router, jobs.router, *people, health.router, metrics.router]
+    files = [recordings.router, jobs.router, links.router]
+    return [router, sessions.router, *files, *people, health.router, metrics.router]
 
 
 @router.post("", status_code=201, response_model=schemas.StreamInfo)

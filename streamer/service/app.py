@@ -16,6 +16,7 @@ from streamer.ingest.demo_cast import demo_members
 from streamer.jobs.runner import Jobs
 from streamer.service import api, archives, auth, problems
 from streamer.service.enrolment import embed_missing, enrol_demo_members
+from streamer.service.links import Links
 from streamer.service.memory import trim_now_and_then
 from streamer.service.services import Services
 from streamer.service.settings import Settings, check_binding
@@ -35,9 +36,10 @@ def create_app(settings: Settings) -> FastAPI:
     title = "Identity-aware streamer"
     app = FastAPI(title=title, version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
     app.state.settings = settings
+    app.state.links = Links()
     api.install(app)
     problems.install(app)
-    auth.install(app, settings)
+    auth.install(app, settings, app.state.links)
     return app
 
 

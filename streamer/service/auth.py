@@ -1,4 +1,4 @@
-"""Who may call: the bearer token, the dashboard's origin, this machine's own names, and bodies of a sensible size.
+"""Who may call: the bearer token or a signed link, the dashboard's origin, this machine's own names, sensible bodies.
 
 A service on loopback is still reachable by any web page that the user has open. Two things keep those out: the Host
 header must name this machine (a rebound DNS name does not), and a browser's request that changes something must come
@@ -18,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from streamer.service.links import Links, is_signed, opens
 from streamer.service.problems import problem
 from streamer.service.settings import Settings
 
@@ -33,6 +34,7 @@ PHOTO_BODY_BYTES = 64 * 1024 * 1024
 ARCHIVE_BODY_BYTES = 2 * 1024 * 1024 * 1024
 """Largest archive of members that is uploaded; a larger one is imported by the command line."""
 
+_CHALLENGE = 'Bearer realm="streamer"'
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _WILDCARDS = ("0.0.0.0", "::", "")
@@ -48,12 +50,12 @@ _RESPONSE_HEADERS = (
 )
 
 
-def install(app: FastAPI, settings: Settings) -> None:
+def install(app: FastAPI, settings: Settings, links: Links) -> None:
     """Put the checks around `app`, outermost first: host, CORS, origin and token, body size."""
     origins = dashboard_origins(settings)
     # Starlette runs the middleware that was added last first.
     app.add_middleware(_BodyLimit, job_bytes=settings.jobs.max_upload_bytes)
-    app.add_middleware(_Gate, token=settings.token, origins=frozenset(origins))
+    app.add_middleware(_Gate, token=settings.token, origins=frozenset(origins), links=links)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=origins,
@@ -93,10 +95,11 @@ class _OwnHost:
 
 
 class _Gate:
-    """Refuses changes from foreign pages (403) and calls without the token (401)."""
+    """Refuses changes from foreign pages (403), and calls with neither the token nor a link that is signed (401)."""
 
-    def __init__(self, app: ASGIApp, token: str | None, origins: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, origins: frozenset[str], links: Links) -> None:
         self._app = app
+        self._links = links
         self._expected = None if token is None else f"Bearer {token}".encode()
         self._origins = origins
 
@@ -115,15 +118,18 @@ class _Gate:
         given = headers.get("authorization", "").encode("latin-1")
         if hmac.compare_digest(_canonical(given), self._expected):
             return None
-        challenge = 'Bearer realm="streamer"'
-        if given:
-            challenge += ', error="invalid_token"'
+        query = scope["query_string"].decode("latin-1")
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if not given and scope["method"] == "GET" and opens(path) and is_signed(query):
+            why = self._links.refusal(path, query)
+            challenge = {"WWW-Authenticate": _CHALLENGE}
+            return None if why is None else _refuse(HTTPStatus.UNAUTHORIZED, why, "link-refused", challenge)
         detail = "the token is wrong" if given else "a token is needed"
         return _refuse(
             HTTPStatus.UNAUTHORIZED,
             f"{detail}: send 'Authorization: Bearer TOKEN' with the service's STREAMER_TOKEN",
             "unauthorized",
-            {"WWW-Authenticate": challenge},
+            {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"' if given else _CHALLENGE},
         )
 
     def _knows(self, origin: str, scope: Scope, headers: Headers) -> bool:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from streamer import __version__
+from streamer.service import auth, members, uploads
 from streamer.service.problems import RETRY_AFTER_SECONDS
-from streamer.service.schemas import Health, Readiness
+from streamer.service.schemas import Health, Limits, Readiness
 from streamer.service.services import ServicesDep
+from streamer.service.settings import Settings
+from streamer.vision.photos import MAX_PHOTO_BYTES
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz", response_model=Health)
-async def healthz() -> Health:
-    """200 as long as the process answers. Needs no token."""
-    return Health(version=__version__)
+async def healthz(request: Request) -> Health:
+    """200 as long as the process answers, with what it takes at most. Needs no token."""
+    settings: Settings = request.app.state.settings
+    limits = Limits(
+        photo_bytes=MAX_PHOTO_BYTES,
+        photos=members.MAX_PHOTOS,
+        photos_bytes=auth.PHOTO_BODY_BYTES,
+        archive_bytes=auth.ARCHIVE_BODY_BYTES,
+        job_photo_bytes=uploads.MAX_PHOTO_BYTES,
+        job_files=uploads.MAX_FILES,
+        job_bytes=settings.jobs.max_upload_bytes,
+    )
+    return Health(version=__version__, limits=limits)
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness, "description": "Not ready."}})

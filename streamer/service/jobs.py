@@ -21,7 +21,7 @@ from streamer.jobs.command import SIDECAR
 from streamer.jobs.folder import POSTER
 from streamer.jobs.job import Job, JobSpec, Kind, State
 from streamer.jobs.runner import Jobs
-from streamer.service import schemas
+from streamer.service import bundle, schemas
 from streamer.service.schemas import Timeline
 from streamer.service.services import Services, ServicesDep
 from streamer.service.uploads import MAX_FILES, receive
@@ -88,6 +88,7 @@ class JobInfo(BaseModel):
     files: list[FileInfo] = Field(description="Results; there once the job is done.")
     poster_url: str | None
     timeline_url: str | None
+    zip_url: str | None = Field(description="All results in one archive.")
 
 
 _FILES = {
@@ -167,6 +168,19 @@ async def get_file(job_id: str, name: str, parts: ServicesDep) -> Response:
     """A result of a job. `Range` works, so a player can seek."""
     await parts.jobs.get(job_id)
     return _file(await asyncio.to_thread(parts.jobs.folder(job_id).find, name), Path(name).name)
+
+
+@router.get(
+    "/{job_id}/files.zip",
+    response_class=bundle.ZipResponse,
+    responses={200: {"content": {"application/zip": {}}}},
+)
+async def get_bundle(job_id: str, parts: ServicesDep) -> Response:
+    """All results of a job as one archive, made while it is sent. 409 until the job is done."""
+    job = await parts.jobs.get(job_id)
+    files = await asyncio.to_thread(bundle.entries, job, parts.jobs.folder(job_id))
+    disposition = f"attachment; filename*=UTF-8''{quote(bundle.title(job), safe='')}"
+    return bundle.ZipResponse(bundle.stream(files), {"Content-Disposition": disposition})
 
 
 @router.head("/{job_id}/inputs/{number}", include_in_schema=False)
@@ -266,6 +280,7 @@ def _info(job: Job, request: Request, jobs: Jobs) -> JobInfo:
         files=files,
         poster_url=urls.get(POSTER),
         timeline_url=f"{base}/timeline" if SIDECAR in urls else None,
+        zip_url=f"{base}/files.zip" if files else None,
     )
 
 

@@ -220,9 +220,22 @@ class Timeline(BaseModel):
         return cls(duration_seconds=found.duration_seconds, frames=found.frames, people=people)
 
 
+class Limits(BaseModel):
+    """How much may be uploaded in one request. Larger ones are refused with 413."""
+
+    photo_bytes: int = Field(description="One photo of a member.")
+    photos: int = Field(description="Photos of a member.")
+    photos_bytes: int = Field(description="Photos of a member together, with the rest of the form.")
+    archive_bytes: int = Field(description="An archive of members.")
+    job_photo_bytes: int = Field(description="One photo of a job.")
+    job_files: int = Field(description="Photos of a job.")
+    job_bytes: int = Field(description="Files of a job together.")
+
+
 class Health(BaseModel):
     status: Literal["ok"] = "ok"
     version: str
+    limits: Limits
 
 
 class Readiness(BaseModel):

@@ -13,29 +13,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import secrets
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from streamer.errors import GalleryUnavailable, MemberExists, MemberUnknown
+from streamer.errors import MemberExists, MemberUnknown
 from streamer.vision import gallery_rows as rows
 from streamer.vision import member_name
-from streamer.vision.gallery_database import connect_reader, open_database, translated
+from streamer.vision.gallery_store import GalleryStore
 from streamer.vision.known import Known, PhotoFace
 from streamer.vision.member import Member, NewMember, NewPhoto, NewRejection, Photo, RejectedFace
-from streamer.vision.photo_files import PhotoFiles, unlink
-
-log = logging.getLogger(__name__)
-
-DATABASE = "gallery.sqlite3"
+from streamer.vision.photo_files import unlink
 
 
 class Gallery:
@@ -48,30 +41,13 @@ class Gallery:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / DATABASE
-        self._lock = threading.Lock()
-        self._poll_lock = threading.Lock()
-        self._closed = False
-        with translated(self._path):
-            is_new = not self._path.exists() or self._path.stat().st_size == 0
-        self._db = open_database(self._path)
-        self._db.row_factory = sqlite3.Row
-        try:
-            with translated(folder):
-                self._files = PhotoFiles(folder)
-            if is_new:
-                self._set_aside()
-            self._sweep()
-            self._poll = connect_reader(self._path)
-        except BaseException:
-            self._db.close()
-            raise
-        self._version = self._data_version()
+        self._store = GalleryStore(folder)
+        self._files = self._store.files
 
     @property
     def folder(self) -> Path:
         """Where the database and the photos lie."""
-        return self._path.parent
+        return self._store.folder
 
     def __enter__(self) -> Self:
         return self
@@ -81,27 +57,20 @@ class Gallery:
 
     def close(self) -> None:
         """Free the files. Twice is fine."""
-        with self._lock, self._poll_lock:
-            if not self._closed:
-                self._closed = True
-                self._poll.close()
-                self._db.close()
+        self._store.close()
 
     def changed(self) -> bool:
         """Has anything, by this process or another, been committed since the last call (the first: since opening)?
 
         Costs microseconds and never waits for a writer, so it may be asked several times a second.
         """
-        with self._poll_lock, translated(self._path):
-            version = self._data_version()
-            changed, self._version = version != self._version, version
-        return changed
+        return self._store.changed()
 
     # Members
 
     def members(self) -> list[Member]:
         """Everybody, by name."""
-        with self._reading() as db:
+        with self._store.reading() as db:
             return rows.members(db)
 
     def member(self, name: str) -> Member:
@@ -110,7 +79,7 @@ class Gallery:
         Raises:
             MemberUnknown: with the nearest names.
         """
-        with self._reading() as db:
+        with self._store.reading() as db:
             return _member(db, rows.number_of(db, name))
 
     def add_member(
@@ -122,7 +91,7 @@ class Gallery:
             GalleryError: the name, the display name or the group cannot be used (see `member_name`).
             MemberExists: the name is taken, in whatever case.
         """
-        with self._writing() as db:
+        with self._store.writing() as db:
             return _member(db, _insert_member(db, NewMember(name, display_name, group, consent)))
 
     def change_member(
@@ -139,7 +108,7 @@ class Gallery:
             MemberUnknown
             GalleryError: the display name or the group cannot be used.
         """
-        with self._writing() as db:
+        with self._store.writing() as db:
             number = rows.number_of(db, name)
             if display_name != "":
                 shown = member_name.clean_text(display_name or "", "display name")
@@ -160,7 +129,7 @@ class Gallery:
         Raises:
             MemberUnknown
         """
-        with self._writing() as db:
+        with self._store.writing() as db:
             number = rows.number_of(db, name)
             member = _member(db, number)
             if only_empty and (member.photos or member.rejected):
@@ -169,14 +138,14 @@ class Gallery:
             for row in rows.photo_rows(db, number):
                 files += self._files.paths(row["id"], row["extension"])
             db.execute("DELETE FROM members WHERE id = ?", (number,))
-        self._delete_for_real(files)
+        self._store.delete_for_real(files)
         return member
 
     # Photos
 
     def find_photo(self, name: str, data: bytes) -> Photo | None:
         """The member's photo with exactly these bytes, if it is there. Raises `MemberUnknown`."""
-        with self._reading() as db:
+        with self._store.reading() as db:
             return rows.photo_where(db, rows.number_of(db, name), "sha256", _digest(data))
 
     def add_photo(self, name: str, new: NewPhoto) -> Photo:
@@ -185,7 +154,7 @@ class Gallery:
         Raises:
             MemberUnknown
         """
-        with self._storing() as (db, undo):
+        with self._store.storing() as (db, undo):
             return self._store_photo(db, undo, rows.number_of(db, name), new)
 
     def enrol(
@@ -205,7 +174,7 @@ class Gallery:
         Raises:
             GalleryError: the name, the display name or the group cannot be used.
         """
-        with self._storing() as (db, undo):
+        with self._store.storing() as (db, undo):
             try:
                 number = rows.number_of(db, new.name)
             except MemberUnknown:
@@ -220,14 +189,14 @@ class Gallery:
         Raises:
             MemberUnknown: no such member, or no such photo of that member.
         """
-        with self._writing() as db:
+        with self._store.writing() as db:
             row = rows.photo_row(db, name, photo_id)
             db.execute("DELETE FROM photos WHERE id = ?", (row["id"],))
-        self._delete_for_real(self._files.paths(row["id"], row["extension"]))
+        self._store.delete_for_real(self._files.paths(row["id"], row["extension"]))
 
     def thumbnail(self, name: str, photo_id: str) -> bytes:
         """The JPEG thumbnail of a member's photo. Raises `MemberUnknown`, also where its file is gone."""
-        with self._reading() as db:
+        with self._store.reading() as db:
             row = rows.photo_row(db, name, photo_id)
             return self._files.thumbnail(row["id"])
 
@@ -237,7 +206,7 @@ class Gallery:
         Raises:
             MemberUnknown: no such photo, or its file is gone.
         """
-        with self._reading() as db:
+        with self._store.reading() as db:
             row = db.execute("SELECT extension FROM photos WHERE id = ?", (photo_id,)).fetchone()
             if row is None:
                 raise MemberUnknown(f"no photo {photo_id[:40]!r} in the gallery; it was removed")
@@ -251,17 +220,17 @@ class Gallery:
         Raises:
             MemberUnknown
         """
-        with self._storing() as (db, undo):
+        with self._store.storing() as (db, undo):
             return self._store_rejected(db, undo, rows.number_of(db, name), new)
 
     def find_rejected(self, name: str, jpeg: bytes) -> RejectedFace | None:
         """The member's rejected face with exactly these bytes, if it is there. Raises `MemberUnknown`."""
-        with self._reading() as db:
+        with self._store.reading() as db:
             return _rejected(db, rows.number_of(db, name), _digest(jpeg))
 
     def rejected_embeddings(self, name: str, model_id: str) -> dict[str, np.ndarray]:
         """Id to (d,) float32 of the member's rejected faces that `model_id` embedded. Raises `MemberUnknown`."""
-        with self._reading() as db:
+        with self._store.reading() as db:
             return rows.rejected_vectors(db, rows.number_of(db, name), model_id)
 
     def remove_rejected(self, name: str, rejection_id: str) -> None:
@@ -270,31 +239,31 @@ class Gallery:
         Raises:
             MemberUnknown: no such member, or no such rejected face of that member.
         """
-        with self._writing() as db:
+        with self._store.writing() as db:
             row = rows.rejected_row(db, name, rejection_id)
             db.execute("DELETE FROM rejections WHERE id = ?", (row["id"],))
-        self._delete_for_real([self._files.rejected_path(row["id"])])
+        self._store.delete_for_real([self._files.rejected_path(row["id"])])
 
     def rejected_jpeg(self, name: str, rejection_id: str) -> bytes:
         """The crop of a member's rejected face. Raises `MemberUnknown`, also where its file is gone."""
-        with self._reading() as db:
+        with self._store.reading() as db:
             return self._files.rejected(rows.rejected_row(db, name, rejection_id)["id"])
 
     # Embeddings
 
     def known(self, model_id: str) -> Known:
         """Every face that `model_id` embedded, as naming wants it. Members without one are left out."""
-        with self._reading() as db:
+        with self._store.reading() as db:
             return rows.known(db, model_id)
 
     def snapshot(self, model_id: str) -> tuple[list[Member], Known]:
         """`members` and `known` of one moment; each member's embeddings are in the order of its photos."""
-        with self._reading() as db:
+        with self._store.reading() as db:
             return rows.members(db), rows.known(db, model_id)
 
     def photos_without(self, model_id: str) -> list[Photo]:
         """Photos that `model_id` has not embedded yet: what a change of the model has to read again."""
-        with self._reading() as db:
+        with self._store.reading() as db:
             missing = db.execute(
                 f"SELECT {rows.PHOTO_COLUMNS} FROM photos WHERE id NOT IN "
                 "(SELECT photo_id FROM embeddings WHERE model_id = ?) ORDER BY rowid",
@@ -304,72 +273,30 @@ class Gallery:
 
     def rejected_without(self, model_id: str) -> list[tuple[str, RejectedFace]]:
         """(member, rejected face) that `model_id` has not embedded yet."""
-        with self._reading() as db:
+        with self._store.reading() as db:
             everybody = rows.members(db)
         return [(member.name, face) for member in everybody for face in member.rejected if model_id not in face.models]
 
     def add_embedding(self, photo_id: str, model_id: str, face: PhotoFace) -> None:
         """Store what a further model made of a photo's face. A photo removed meanwhile is no error."""
         rows.check_embedding(face.embedding)
-        with self._writing() as db:
+        with self._store.writing() as db:
             if db.execute("SELECT 1 FROM photos WHERE id = ?", (photo_id,)).fetchone():
                 rows.insert_embedding(db, photo_id, model_id, face)
 
     def add_rejected_embedding(self, rejection_id: str, model_id: str, embedding: np.ndarray) -> None:
         """Store what a further model made of a rejected face. One removed meanwhile is no error."""
         rows.check_embedding(embedding)
-        with self._writing() as db:
+        with self._store.writing() as db:
             if db.execute("SELECT 1 FROM rejections WHERE id = ?", (rejection_id,)).fetchone():
                 rows.insert_rejected_embedding(db, rejection_id, model_id, embedding)
 
     def remark_rejected(self, rejection_id: str, remark: str) -> None:
         """Say something about a rejected face. One removed meanwhile is no error."""
-        with self._writing() as db:
+        with self._store.writing() as db:
             db.execute("UPDATE rejections SET remark = ? WHERE id = ?", (remark, rejection_id))
 
     # Inside
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """One consistent view. Exclusive within this process."""
-        with self._lock, translated(self._path):
-            self._check_open()
-            self._db.execute("BEGIN")
-            try:
-                yield self._db
-            finally:
-                self._db.execute("ROLLBACK")
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that holds the write lock of all processes from its first line; committed at the end."""
-        with self._lock, translated(self._path):
-            self._check_open()
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                # SQLite has rolled back by itself where the disk is full.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise GalleryUnavailable(f"the gallery {self._path} is closed: the service is stopping")
-
-    def _data_version(self) -> int:
-        self._check_open()
-        return int(self._poll.execute("PRAGMA data_version").fetchone()[0])
-
-    @contextmanager
-    def _storing(self) -> Iterator[tuple[sqlite3.Connection, contextlib.ExitStack]]:
-        """`_writing`, with a stack of what takes the new files back if the transaction fails."""
-        with contextlib.ExitStack() as undo:
-            with self._writing() as db:
-                yield db, undo
-            undo.pop_all()
 
     def _store_photo(self, db: sqlite3.Connection, undo: contextlib.ExitStack, number: int, new: NewPhoto) -> Photo:
         rows.check_embedding(new.face.embedding)
@@ -401,34 +328,6 @@ class Gallery:
         added = _rejected(db, number, digest)
         assert added is not None
         return added
-
-    def _delete_for_real(self, files: Sequence[Path]) -> None:
-        unlink(files)
-        with self._lock, translated(self._path):
-            # Deleted rows are zeroed in the database, but older copies of their pages stay in the write-ahead log
-            # until it is written back and cut.
-            busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if busy:
-            log.warning("the gallery's log was in use and is cut later; deleted rows may stay in it until then")
-
-    def _set_aside(self) -> None:
-        """Keep the photos of a database that somebody moved away: to a new one they are strays."""
-        with self._writing() as db:
-            aside = self._files.set_aside(self._files.strays(rows.file_ids(db)))
-        if aside:
-            log.warning("%d photos of an earlier gallery are set aside in %s", aside, self._files.found)
-
-    def _sweep(self) -> None:
-        """Delete the files that a crash left without a row."""
-        with translated(self._path):
-            if not self._files.strays(rows.file_ids(self._db)):
-                return
-        with self._writing() as db:
-            # Looked at again under the write lock: whoever was just adding a photo is done.
-            strays = self._files.strays(rows.file_ids(db))
-            unlink(strays)
-        if strays:
-            log.info("deleted %d files that an interrupted enrolment or removal had left", len(strays))
 
 
 def _member(db: sqlite3.Connection, number: int) -> Member:

@@ -9,21 +9,22 @@ import cv2
 import numpy as np
 
 from streamer.frames import Frame, planes
-from streamer.tracks import FrameResult, Target, Track
+from streamer.tracks import FrameResult, Target
 from streamer.vision.appearance import Appearance
 from streamer.vision.cuts import CutDetector
 from streamer.vision.engines.base import MaskEngine, Picture, Region
 from streamer.vision.engines.synthetic import ellipse_box
 from streamer.vision.journal import Journal
 from streamer.vision.known import Known
-from streamer.vision.labels import LabelPainter, marked, mask_box
+from streamer.vision.labels import mask_box
 from streamer.vision.matching import Budget, out_of_scene, shows, unmatched
 from streamer.vision.naming import Namer, Naming
-from streamer.vision.prompts import phrases, union
+from streamer.vision.painting import Painting, told, track_of, with_pixels
+from streamer.vision.prompts import phrases
 from streamer.vision.schedule import HOPELESS, LookSchedule
 from streamer.vision.smoothing import Smoother
 from streamer.vision.story import TrackStory, nobody_knows
-from streamer.vision.tracking import People, Person, clip_box
+from streamer.vision.tracking import People, Person
 
 if TYPE_CHECKING:
     from streamer.service.settings import VisionSettings
@@ -74,7 +75,7 @@ class FrameProcessor:
         self._appearance = Appearance()
         # An invented mask (engine `synthetic`) goes its own way over the picture: nothing there could steady it.
         self._smoother = smoother or Smoother(0.0 if still or faces is None else settings.smoothing)
-        self._painter = LabelPainter()
+        self._painting = Painting(engine, self._smoother)
         self._schedule = LookSchedule(settings.identity_every)
         self._turn = 0
         self._began = 0.0
@@ -162,9 +163,14 @@ class FrameProcessor:
             self._propagate(self._chosen(new), frame)
         self._prune(frame)
         self._decide(frame)
-        label_map = self._paint(frame)
-        shown = self._marked(label_map)
-        tracks = tuple(self._track(person, frame, shown) for person in self._people if self._reported(person))
+        wanted = {person.id for person in self._people if self._is_target(person)}
+        label_map = self._painting.label_map(self._people, wanted, self._target, self._phrases, frame)
+        shown = with_pixels(self._people, label_map)
+        tracks = tuple(
+            track_of(person, self._names.get(person.id), self._target, frame, has_mask=person.label in shown)
+            for person in self._people
+            if told(person)
+        )
         self._schedule.end_frame()
         total = time.perf_counter() - self._began
         return FrameResult(
@@ -373,60 +379,3 @@ class FrameProcessor:
             for track, said in self._names.items():
                 if said.reason is not None:
                     self._journal.decided(track, said.name, said.reason, frame.pts_seconds)
-
-    # Results --------------------------------------------------------------------------------------------------------
-
-    def _paint(self, frame: Frame) -> np.ndarray | None:
-        painter = self._painter
-        painter.begin(frame.width, frame.height)
-        shown = [person for person in self._people if person.region is not None]
-        # On equal logits the later one keeps what the earlier one took: the target is painted first.
-        for person in sorted(shown, key=lambda person: not self._is_target(person)):
-            if person.region is not None:
-                painter.paint(person.region, person.label, person.fresh)
-        if self._phrases:
-            for person in shown:
-                self._paint_part(person)
-        if self._target.everybody:
-            for instance in self._engine.detect(["person"]):
-                painter.paint_people(instance.mask)
-        labels = painter.finish()
-        return labels if shown or self._target.everybody else None
-
-    def _marked(self, label_map: np.ndarray | None) -> set[int]:
-        """Labels of the tracks that have pixels: the mask of one may lie under another's."""
-        painted = [person.label for person in self._people if person.region is not None]
-        return set() if label_map is None else marked(label_map, painted)
-
-    def _paint_part(self, person: Person) -> None:
-        if not self._is_target(person):
-            person.part = None
-            return
-        if person.fresh:
-            found = [self._engine.part(person.id, phrase) for phrase in self._phrases]
-            part = union([region for region in found if region is not None])
-            person.part = None if part is None else self._smoother.step((person.id, "part"), part)
-        if person.part is not None:
-            self._painter.paint_part(person.part, person.label)
-
-    def _reported(self, person: Person) -> bool:
-        """A track is told of once it was seen: with a mask, or with a face."""
-        return person.region is not None or person.lost_since is not None or person.face_missed == 0
-
-    def _track(self, person: Person, frame: Frame, shown: set[int]) -> Track:
-        """`shown`: the labels that have pixels."""
-        said = self._names.get(person.id, Naming(None, None))
-        has_mask = person.label in shown
-        # Without a mask the face of the newest look is all that is known, on the frames up to the next one too.
-        face_seen = person.face_known or (person.region is None and person.visible)
-        face = clip_box(person.face_xyxy, frame.width, frame.height) if face_seen else None
-        return Track(
-            id=person.id,
-            name=said.name,
-            similarity=said.similarity,
-            state="tracked" if has_mask else "lost",
-            box_xyxy=clip_box(person.box_xyxy, frame.width, frame.height),
-            face_xyxy=face,
-            label=person.label,
-            object_prompt=self._target.object if person.part is not None and has_mask else None,
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 from skimage import data as photos
 
-from tests.browser.conftest import Dashboard
+from tests.browser.conftest import TOKEN, Dashboard
 from tests.browser.watching import choose, press, settled, until
 
 if TYPE_CHECKING:
@@ -65,8 +66,22 @@ def open_page(page: Page, dashboard: Dashboard, name: str) -> None:
     page.goto(dashboard.url.partition("?")[0])
     settled(page)
     page.get_by_role("link", name=name).click()
-    page.get_by_role("heading", name={"Images": "Photos"}.get(name, name)).wait_for()
+    page.get_by_role("heading", name=name, exact=True).wait_for()
     settled(page)
+
+
+def check_link(page: Page, video: Locator, scheme: str) -> None:
+    """The browser streams from the service under a link, and goes on under another one when that has ended."""
+    address = str(video.evaluate("video => video.src"))
+    assert "&sig=" in address
+    assert TOKEN not in address
+    if scheme == "light":
+        return
+    page.wait_for_timeout(3000)  # a link that fails sooner would not be renewed
+    # As the browser finds out: the link that it has opens nothing any more.
+    video.evaluate("video => { video.src = video.src.replace(/sig=./, 'sig=x'); video.currentTime = 1.5; }")
+    until(lambda: "sig=x" not in str(video.evaluate("video => video.src")), "another link")
+    until(lambda: loaded(video), "the video under it")
 
 
 def jobs(dashboard: Dashboard) -> list[dict[str, Any]]:
@@ -209,6 +224,45 @@ def press_first(page: Page, name: str) -> None:
     settled(page)
 
 
+def test_several_photos_are_downloaded_as_one_archive(
+    page: Page, enrolled: Dashboard, astronaut: Path, tmp_path: Path, screenshots: Path
+) -> None:
+    other = tmp_path / "사진 2.jpg"
+    with Image.open(astronaut) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    open_page(page, enrolled, "Images")
+    page.locator('input[type="file"]').set_input_files([astronaut, other])
+    press(page, "Find in photos")
+    button = page.get_by_role("button", name="Download all as a zip")
+    button.wait_for(timeout=JOB_SECONDS * 1000)
+    pictures = page.locator("figure img")
+    until(lambda: pictures.count() == 6, "six pictures")
+    until(lambda: all(p.evaluate("image => image.naturalWidth") == 512 for p in pictures.all()), "them to be loaded")
+    page.screenshot(path=screenshots / "images-several.png")
+    with page.expect_download() as download:
+        button.click()
+    assert download.value.suggested_filename.startswith(f"{MEMBER}_")
+    assert TOKEN not in download.value.url
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+        assert {name.partition("/")[0] for name in archive.namelist() if "/" in name} == {"astronaut", "사진 2"}
+        assert {name.rpartition("/")[2] for name in archive.namelist()} >= {"annotated.png", "cutout.png"}
+
+
+def test_a_film_that_is_too_large_is_refused_before_it_is_sent(
+    page: Page, enrolled: Dashboard, tmp_path: Path, screenshots: Path
+) -> None:
+    large = tmp_path / "large.mp4"
+    with large.open("wb") as file:
+        file.truncate(4_100_000_000)  # a hole: it takes no room
+    open_page(page, enrolled, "Videos")
+    page.get_by_text("Any file that FFmpeg reads, up to 4 GB").wait_for()
+    page.locator('input[type="file"]').set_input_files(large)
+    page.get_by_text("large.mp4 has 4.1 GB, and the service takes 4 GB: choose a smaller file.").wait_for()
+    assert page.get_by_role("button", name="Start").is_disabled()
+    page.screenshot(path=screenshots / "videos-too-large.png")
+
+
 def test_a_refused_upload_says_why(page: Page, enrolled: Dashboard, tmp_path: Path) -> None:
     empty = tmp_path / "empty.mp4"
     empty.write_bytes(b"")
@@ -242,7 +296,7 @@ def test_a_recording_shows_who_was_on_screen_when(
     ]
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     open_page(page, enrolled, "Recordings")
-    page.get_by_text(name).click()
+    page.get_by_text("everybody, 25 November 2026, 10:15:00 UTC").click()
     settled(page)
     video = page.locator(".recording video.after")
     until(lambda: loaded(video), "the recording to be loaded")
@@ -252,6 +306,7 @@ def test_a_recording_shows_who_was_on_screen_when(
     assert area is not None
     page.locator(".plot").click(position={"x": area["width"] / 2, "y": 40})
     until(lambda: abs(position(video) - 1.5) < 0.1, "the jump")
+    check_link(page, video, scheme)
     page.screenshot(path=screenshots / f"timeline-{scheme}.png")
     if scheme == "dark":
         press(page, "Delete")

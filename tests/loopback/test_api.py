@@ -322,7 +322,10 @@ async def test_a_recordings_name_leads_nowhere_else(service: Service, name: str)
 
 async def test_health_and_metrics(service: Service) -> None:
     client = service.client
-    assert (await client.get("/healthz")).json()["status"] == "ok"
+    health = (await client.get("/healthz")).json()
+    assert health["status"] == "ok"
+    assert health["limits"]["job_bytes"] == service.settings.jobs.max_upload_bytes
+    assert health["limits"]["photo_bytes"] < health["limits"]["photos_bytes"] < health["limits"]["archive_bytes"]
     assert (await client.get("/readyz")).json() == {"ready": True, "reasons": [], "engine": "none"}
     made = await service.stream()
     await service.until(made["id"])
@@ -353,6 +356,8 @@ async def test_the_description_is_complete_and_offline(service: Service) -> None
         "/api/streams/{stream_id}/recording": ("post", "delete"),
         "/api/recordings": ("get",),
         "/api/recordings/{recording_id}": ("get", "delete"),
+        "/api/jobs/{job_id}/files.zip": ("get",),
+        "/api/links": ("post",),
         "/api/members": ("get", "post"),
         "/api/members/{name}": ("get", "delete"),
         "/api/members/{name}/photos": ("post",),

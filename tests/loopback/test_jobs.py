@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from streamer.jobs import runner
+from streamer.jobs import desk, runner
 from streamer.jobs.runner import Jobs
 from streamer.service import app as composition
 from streamer.service.app import create_app
@@ -134,7 +134,9 @@ async def test_several_photos_are_one_job(data_dir: Path) -> None:
         job = await running.until(answer.json()["id"], "done")
         assert [given["name"] for given in job["inputs"]] == ["0.jpg", "1.jpg", "2.jpg"]
         assert job["result"]["source"].endswith("/input")
-        assert [file["name"] for file in job["files"]] == ["annotated.png"]
+        names = [file["name"] for file in job["files"]]
+        assert names[0] == "annotated.png"
+        assert [name.rpartition("/")[2] for name in names[1:]] == ["cutout.png"] * 3
 
 
 async def test_a_recording_and_a_finished_video_are_worked_on_where_they_lie(data_dir: Path) -> None:
@@ -279,7 +281,7 @@ async def test_a_restart_of_the_service_resumes_what_ran_and_keeps_what_waits(da
 
 async def test_what_takes_the_service_down_every_time_is_not_tried_for_ever(data_dir: Path) -> None:
     job_id = ""
-    for attempt in range(runner.MAX_ATTEMPTS):
+    for attempt in range(desk.MAX_ATTEMPTS):
         async with service(data_dir) as running:
             job_id = job_id or (await running.video(steps=10_000))["id"]
             await running.at_work(job_id)

@@ -209,3 +209,28 @@ def test_a_recording_without_results_is_only_played(service: standin.StandIn) ->
     assert film["timeline"] is None
     assert [d["label"] for d in film["downloads"]] == ["Download video"]
     assert not [b for b in at.button if b.key == "render"]
+
+
+def test_pages_say_what_the_service_takes(service: standin.StandIn) -> None:
+    service.members["rei"] = []
+    service.limits |= {"job_bytes": 2_500_000_000, "job_photo_bytes": 7_000_000, "job_files": 9}
+    sent = component(page("images"), "submit")
+    assert "up to 7 MB each" in sent["explanation"]
+    assert (sent["maxFileBytes"], sent["maxBytes"], sent["maxFiles"]) == (7_000_000, 2_500_000_000, 9)
+    sent = component(page("videos"), "submit")
+    assert "up to 2.5 GB" in sent["explanation"]
+    assert (sent["maxFileBytes"], sent["maxBytes"]) == (2_500_000_000, 2_500_000_000)
+
+
+def test_several_photos_can_be_downloaded_together(service: standin.StandIn) -> None:
+    names = [f"{folder}/{kind}" for folder in ("0-a", "1-b") for kind in ("annotated.png", "cutout.png")]
+    one = standin.job_info("j1", "image", files=files("j1", "annotated.png", "cutout.png"), zip_url="/api/jobs/j1/z")
+    two = standin.job_info("j2", "image", files=files("j2", *names), zip_url="/api/jobs/j2/files.zip")
+    service.jobs = [two, one]
+    offered = component(page("images", job="j2"), "download")
+    assert offered == {
+        "label": "Download all as a zip (4 B)",
+        "url": f"{service.base}/api/jobs/j2/files.zip",
+        "token": "a-long-token",
+    }
+    assert not [e for e in page("images", job="j1").get("bidi_component") if "download" in e.proto.component_name]

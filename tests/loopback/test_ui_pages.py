@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
+from streamer import cli_up
 from tests import standin
 
 PAGES = Path(__file__).parents[2] / "ui" / "views"
@@ -260,6 +261,50 @@ def test_a_member_without_a_kept_photo_is_not_left_behind(service: standin.Stand
     assert at.error[0].value == "rei: no photo could be used."
 
 
+@pytest.mark.parametrize(
+    ("limits", "line"),
+    [
+        ({"photo_bytes": 50}, "two.png has 68 B, and the service takes 50 B: choose a smaller photo."),
+        ({"photos": 1}, "These are 2 photos, and 1 are taken at once: add the rest afterwards."),
+        (
+            {"photos_bytes": 64 * 1024 + 100},
+            "These 2 photos have 113 B together, and the service takes 100 B: add fewer at once.",
+        ),
+    ],
+)
+def test_photos_that_the_service_would_not_take_are_not_sent(
+    service: standin.StandIn, limits: dict[str, int], line: str
+) -> None:
+    service.limits |= limits
+    at = page("members")
+    at.text_input[0].set_value("rei")
+    at.file_uploader[0].set_value([("one.png", b"small" * 9, "image/png"), ("two.png", b"x" * 68, "image/png")])
+    button(at, "Add").click().run()
+    assert [e.value for e in at.error] == [line]
+    assert service.calls == []
+
+
+def test_uploaders_say_no_more_than_streamlit_takes(service: standin.StandIn) -> None:
+    def said(at: AppTest) -> list[int]:
+        return [e.proto.max_upload_size_mb for e in at.file_uploader]
+
+    assert said(page("members")) == [25, 200], "200 is Streamlit's own default"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(st, "get_option", lambda key: cli_up.UPLOAD_MIB)
+        assert said(page("members")) == [25, 500]
+        service.limits |= {"archive_bytes": 30_000_000, "photo_bytes": 7_500_000}
+        assert said(page("members")) == [8, 30]
+
+
+def test_an_archive_that_the_service_would_not_take_is_not_sent(service: standin.StandIn) -> None:
+    service.limits["archive_bytes"] = 100
+    at = page("members")
+    at.file_uploader(key="archive").set_value([("ive.zip", b"x" * 101, "application/zip")])
+    button(at, "Import").click().run()
+    assert [e.value for e in at.error] == ["ive.zip has 101 B, and the service takes 100 B: export in groups."]
+    assert service.calls == []
+
+
 def test_adding_needs_a_name_and_photos(service: standin.StandIn) -> None:
     at = page("members")
     button(at, "Add").click().run()
@@ -273,7 +318,7 @@ def test_recordings_newest_first(service: standin.StandIn) -> None:
         {"id": "a1_rei_20261123T101500Z", "bytes": 900},
     ]
     at = page("recordings")
-    assert at.radio[0].options == ["a1_rei_20261123T101500Z", "a1_all_20261122T101500Z"]
+    assert at.radio[0].options == ["rei, 23 November 2026, 10:15:00 UTC", "everybody, 22 November 2026, 10:15:00 UTC"]
     at.button(key="delete").click().run()
     at.button(key="delete-sure").click().run()
     assert [r["id"] for r in service.recordings] == ["a1_all_20261122T101500Z"]

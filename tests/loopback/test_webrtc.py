@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -110,6 +111,17 @@ def number_of(viewer: Viewer) -> int | None:
     return read(viewer.latest.to_ndarray())
 
 
+def noting(numbers: list[int]) -> Callable[[av.VideoFrame], None]:
+    """Appends the number of each frame that a viewer shows."""
+
+    def note(frame: av.VideoFrame) -> None:
+        number = read(frame.to_ndarray())
+        if number is not None:
+            numbers.append(number)
+
+    return note
+
+
 async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
@@ -170,13 +182,16 @@ async def test_a_viewer_asking_gets_a_keyframe(service: Service) -> None:
 async def test_a_viewer_that_cannot_be_sent_to_waits_for_a_keyframe_and_the_others_go_on(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seen: list[int] = []
+    shown: list[int] = []
     async with (
         Publisher(service.source.answer, picture),
-        Viewer(service.viewers.answer) as good,
-        Viewer(service.viewers.answer) as bad,
+        Viewer(service.viewers.answer, noting(seen)) as good,
+        Viewer(service.viewers.answer, noting(shown)) as bad,
     ):
         await bad.wait_for(lambda v: v.frames >= 10)
-        wire = service.viewers._viewers[bad.session_id].peer.wire
+        stuck = service.viewers._viewers[bad.session_id]
+        wire = stuck.peer.wire
         with monkeypatch.context() as patch:
             # What asyncio says when a socket's buffer is full; loopback's never is.
             patch.setattr(type(wire), "unsent_bytes", property(lambda self: 1 << 30 if self is wire else 0))
@@ -186,14 +201,13 @@ async def test_a_viewer_that_cannot_be_sent_to_waits_for_a_keyframe_and_the_othe
             await good.wait_for(lambda v: v.frames >= good_at + QUEUE_FRAMES)
             assert bad.frames == stuck_at
             assert service.viewers.dropped > QUEUE_FRAMES
-            assert len(service.viewers._viewers[bad.session_id]._frames) <= QUEUE_FRAMES
-            newest = number_of(good)
-            shown = number_of(bad)
-        assert newest is not None
-        assert shown is not None
-        resumed_at = bad.frames
-        await bad.wait_for(lambda v: v.frames > resumed_at)
-        assert (number_of(bad) or 0) >= newest - QUEUE_FRAMES, f"nothing old is shown (the last one before was {shown})"
+            # What waits now begins with the keyframe that was asked for, and is what the others were just sent: they
+            # have seen every frame, so the queue's first is no older than their last but seven.
+            assert len(stuck._frames) <= QUEUE_FRAMES
+            assert all(waiting.keyframe for waiting in list(stuck._frames)[:1])
+            oldest, before = seen[-QUEUE_FRAMES], len(shown)
+        await bad.wait_for(lambda v: len(shown) > before)
+        assert shown[before] >= oldest, f"nothing old is shown (the last one before was {shown[before - 1]})"
 
 
 async def test_lost_packets_are_sent_again(service: Service) -> None:

@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI, Request, Response
 
 from streamer.service import auth, problems
+from streamer.service.links import Links
 from streamer.service.settings import Settings, load
 
 DASHBOARD = "http://127.0.0.1:8501"
@@ -18,7 +19,7 @@ TOKEN = "correct-horse"
 def make_client(settings: Settings, base_url: str = "http://127.0.0.1:8000") -> httpx.AsyncClient:
     app = FastAPI()
     problems.install(app)
-    auth.install(app, settings)
+    auth.install(app, settings, Links())
 
     @app.get("/healthz")
     @app.get("/metrics")

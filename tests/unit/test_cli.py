@@ -28,10 +28,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """The command's entry point in this process: (exit status, stdout, stderr)."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
 
     def call(*args: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["streamer", *args])
@@ -40,8 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 
-    yield call
-    root.handlers[:], root.level = before
+    return call
 
 
 @pytest.fixture
@@ -122,10 +119,19 @@ def test_a_bug_is_one_line_with_a_hint(run: Run, monkeypatch: pytest.MonkeyPatch
     assert "hunter2" not in err
 
 
-def test_the_log_hides_credentials(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.configure_logging(verbose=True)
-    logging.getLogger("streamer.test").info("opening %s", "rtsp://admin:hunter2@camera/1")
+def test_the_log_hides_credentials(capsys: pytest.CaptureFixture[str]) -> None:
+    with cli.logging_to_stderr(verbose=True):
+        logging.getLogger("streamer.test").info("opening %s", "rtsp://admin:hunter2@camera/1")
     assert "rtsp://***@camera/1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("models", "list"), ("members", "remove", "nobody")])
+def test_a_command_leaves_logging_as_it_was(data_dir: Path, command: tuple[str, ...]) -> None:
+    """Who runs one inside a process of their own, as tests do, must not be left a handler whose stream is closed."""
+    root = logging.getLogger()
+    before = (root.level, logging.getLogger("httpx").level, list(root.handlers))
+    invoke("--verbose", "--data-dir", str(data_dir), *command)
+    assert (root.level, logging.getLogger("httpx").level, list(root.handlers)) == before
 
 
 def test_a_taken_port_is_one_clear_line(run: Run, data_dir: Path, taken_port: int) -> None:

@@ -12,6 +12,7 @@ from streamer.errors import PhotoRefused, SourceUnavailable, redact
         ("open rtsp://bob@cam/a failed", "open rtsp://***@cam/a failed"),
         ("rtsp://bob:p@ss@cam/a", "rtsp://***@cam/a"),
         ("http://cam/a?user=x&password=hunter2&b=1", "http://cam/a?user=x&password=***&b=1"),
+        ("GET /api/recordings/a?expires=9&sig=0a1b2c HTTP", "GET /api/recordings/a?expires=9&sig=*** HTTP"),
         ("rtsp://cam/a", "rtsp://cam/a"),
         ("mail bob@example.org", "mail bob@example.org"),
     ],

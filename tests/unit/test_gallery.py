@@ -17,7 +17,8 @@ import pytest
 
 from streamer.errors import ConfigError, GalleryError, GalleryUnavailable, MemberExists, MemberUnknown, PhotoRefused
 from streamer.vision import gallery_database, member_name
-from streamer.vision.gallery import DATABASE, Gallery
+from streamer.vision.gallery import Gallery
+from streamer.vision.gallery_store import DATABASE
 from streamer.vision.known import PhotoFace
 from streamer.vision.member import NewPhoto
 
@@ -337,7 +338,7 @@ async def test_waiting_for_a_writer_leaves_the_event_loop_free(gallery: Gallery,
 
 
 def test_a_lock_that_stays_is_an_error(gallery: Gallery, folder: Path) -> None:
-    gallery._db.execute("PRAGMA busy_timeout = 50")
+    gallery._store._db.execute("PRAGMA busy_timeout = 50")
     blocker = sqlite3.connect(folder / DATABASE, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     with pytest.raises(GalleryUnavailable, match="locked"):
@@ -359,7 +360,9 @@ def test_files_without_a_row_are_swept(gallery: Gallery, folder: Path) -> None:
 
 def test_a_photo_that_cannot_be_stored_leaves_no_files(gallery: Gallery, folder: Path) -> None:
     gallery.add_member("a")
-    gallery._db.execute("CREATE TRIGGER no BEFORE INSERT ON embeddings BEGIN SELECT RAISE(FAIL, 'disk trouble'); END")
+    gallery._store._db.execute(
+        "CREATE TRIGGER no BEFORE INSERT ON embeddings BEGIN SELECT RAISE(FAIL, 'disk trouble'); END"
+    )
     with pytest.raises(GalleryUnavailable, match="disk trouble"):
         gallery.add_photo("a", new_photo(1))
     assert files_of(folder) == []
@@ -392,7 +395,7 @@ def refuses_untouched(folder: Path, match: str) -> None:
 
 def test_a_newer_version_is_left_alone(gallery: Gallery, folder: Path) -> None:
     gallery.add_member("a")
-    gallery._db.execute(f"PRAGMA user_version = {len(gallery_database.MIGRATIONS) + 1}")
+    gallery._store._db.execute(f"PRAGMA user_version = {len(gallery_database.MIGRATIONS) + 1}")
     gallery.close()
     refuses_untouched(folder, "newer version")
 

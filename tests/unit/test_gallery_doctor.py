@@ -15,7 +15,8 @@ import pytest
 
 from streamer.cli_doctor import check_gallery
 from streamer.vision import gallery_database
-from streamer.vision.gallery import DATABASE, Gallery
+from streamer.vision.gallery import Gallery
+from streamer.vision.gallery_store import DATABASE
 from tests.unit.test_gallery import new_photo
 
 

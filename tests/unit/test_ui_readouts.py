@@ -86,4 +86,21 @@ def test_sizes_and_times_read_well() -> None:
         "31.0 MB",
         "2.5 GB",
     ]
+    assert [readouts.size_limit(n) for n in (25e6, 4e9, 67_108_864, 50)] == ["25 MB", "4 GB", "67.1 MB", "50 B"]
     assert [readouts.clock(n) for n in (0, 65.2, 3725)] == ["0:00", "1:05", "1:02:05"]
+
+
+@pytest.mark.parametrize(
+    ("recording", "title"),
+    [
+        ("a1_rei_20261123T101500Z", "rei, 23 November 2026, 10:15:00 UTC"),
+        ("a1_all_20261103T001500Z_part2", "everybody, 3 November 2026, 00:15:00 UTC, part 2"),
+        ("a1_장원영_20261103T001500Z_part2_3", "장원영, 3 November 2026, 00:15:00 UTC, part 2"),
+        ("a1_rei_20261399T101500Z", "a1_rei_20261399T101500Z"),
+        ("my_own_film", "my_own_film"),
+        ("a1_rei_20261123T101500Z.mp4", "a1_rei_20261123T101500Z.mp4"),
+    ],
+)
+def test_a_recording_is_called_by_whom_it_follows_and_when(recording: str, title: str) -> None:
+    assert readouts.recording_title(recording) == title
+    assert (readouts.recording_start(recording) is None) == (title == recording)

@@ -78,15 +78,23 @@ def show_pictures(service: Service, pictures: Sequence[tuple[str, str, str]], ke
     _component("pictures")(key=key, data={"pictures": shown, "token": service.token})
 
 
+def offer_file(service: Service, label: str, url: str, key: str) -> None:
+    """A button that downloads a file, however large, that the service sends as an attachment. `url`: its path there."""
+    data = {"label": label, "url": service.base + url, "token": service.token}
+    _component("download")(key=key, data=data)
+
+
 def submit(
     service: Service,
     key: str,
     fields: Mapping[str, Sequence[str]],
+    limits: Json,
     *,
     label: str,
     invitation: str,
     explanation: str,
     accept: str,
+    each: int | None = None,
     multiple: bool = False,
     drawable: bool = False,
     missing: str | None = None,
@@ -95,6 +103,8 @@ def submit(
 
     Args:
         fields: the job's other fields.
+        limits: of the service: files, and bytes of all together. What is more is refused before it is sent.
+        each: bytes that one file may have, where that is less.
         label: of the button.
         invitation, explanation: what the drop zone says while no file is chosen.
         accept: as of an HTML file input.
@@ -112,6 +122,9 @@ def submit(
         "multiple": multiple,
         "drawable": drawable,
         "missing": missing,
+        "maxFileBytes": each or limits["job_bytes"],
+        "maxBytes": limits["job_bytes"],
+        "maxFiles": limits["job_files"],
     }
     made = _component("submit")(key=key, data=data, on_job_change=_nothing)
     job = getattr(made, "job", None)

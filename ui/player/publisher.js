@@ -118,7 +118,8 @@ class Publisher {
       if (!before || !stats.frameWidth) continue;
       const rate = ((stats.bytesSent - before.bytes) * 8) / (stats.timestamp - before.at) / 1000;
       const frames = Math.round(stats.framesPerSecond ?? 0);
-      this.show("live", `sending ${stats.frameWidth}×${stats.frameHeight} · ${frames} fps · ${rate.toFixed(1)} Mb/s`);
+      const told = rate < 1 ? `${Math.round(1000 * rate)} kb/s` : `${rate.toFixed(1)} Mb/s`;
+      this.show("live", `sending ${stats.frameWidth}×${stats.frameHeight} · ${frames} fps · ${told}`);
     }
   }
 

@@ -1,17 +1,18 @@
-// Plays and downloads a video straight from the service, with who is in it when. A <video> cannot send a token: with
-// one, the file is fetched first and played from memory; without, the browser streams it and seeks with Range requests.
+// Plays and downloads a video straight from the service, with who is in it when. The browser streams it and seeks with
+// Range requests. A <video> cannot send a token: where there is one, it gets a link instead, and a new one when that ends.
 
 const ICONS = {
   play: "M8 5v14l11-7z",
   pause: "M6 5h4v14H6zM14 5h4v14h-4z",
   sound: "M4 9v6h4l5 5V4L8 9zM16 8.5v7a4 4 0 0 0 0-7z",
   muted: "M4 9v6h4l5 5V4L8 9zM22 9.4 20.6 8 18.5 10.1 16.4 8 15 9.4 17.1 11.5 15 13.6 16.4 15 18.5 12.9 20.6 15 22 13.6 19.9 11.5z",
-  full: "M5 5h6v2H7v4H5zM13 17h4v-4h2v6h-6z",
+  full: "M5 5h5v2H7v3H5zM14 5h5v5h-2V7h-3zM5 14h2v3h3v2H5zM17 14h2v5h-5v-2h3z",
 };
 const COLOURS = ["#3d8bfd", "#2fbf71", "#f0883e", "#a97bff", "#e6638f", "#26b8c4", "#c9a227", "#7a8b99"];
 const UNNAMED = "#8a94a0";
 const STEP_SECONDS = 1;
 const FINE_SECONDS = 20; // shorter videos are told in tenths of a second
+const RENEW_MS = 3000; // a link that fails sooner has not expired: the video is the matter
 const APART_SECONDS = 0.12; // the two pictures of a comparison are brought together when they are further apart
 
 const icon = (name) => `<svg viewBox="0 0 24 24" aria-hidden="true"><path d="${ICONS[name]}"/></svg>`;
@@ -31,8 +32,8 @@ class Recording {
     Object.assign(this, { time: find(".time"), feet: find(".feet"), status: find(".status") });
     Object.assign(this, { playButton: find(".play"), muteButton: find(".mute"), downloads: find(".downloads") });
     this.tags = [find(".tag.left"), find(".tag.right")];
-    this.blobs = [];
     this.wanted = null;
+    this.links = new Map(); // of each video: its address without the signature, and when it was loaded
     this.offset = 0;
     this.listen(find(".full"));
   }
@@ -54,10 +55,11 @@ class Recording {
     }
     video.addEventListener("loadedmetadata", () => this.draw());
     video.onerror = () => {
-      if (video.getAttribute("src")) this.say("This video cannot be played; it may have been deleted.");
+      if (!video.getAttribute("src") || this.renew(video)) return;
+      this.say("This video cannot be played; it may have been deleted.");
     };
     this.before.onerror = () => {
-      if (!this.before.getAttribute("src")) return;
+      if (!this.before.getAttribute("src") || this.renew(this.before)) return;
       this.compare(false);
       this.say("The browser cannot play the original, so it is not shown beside.");
     };
@@ -97,15 +99,28 @@ class Recording {
   }
 
   async load(video, url, wanted) {
-    if (!this.token) {
-      video.src = fromHere(url);
-      return;
+    try {
+      const address = await linked(url, this.token);
+      if (this.wanted !== wanted) return;
+      this.links.set(video, { url, at: Date.now() });
+      video.src = address;
+    } catch (error) {
+      if (this.wanted === wanted) this.say(error instanceof Refused ? error.message : "The service does not answer.");
     }
-    const blob = await this.take(url);
-    if (!blob || this.wanted !== wanted) return;
-    const address = URL.createObjectURL(blob);
-    this.blobs.push(address);
-    video.src = address;
+  }
+
+  /** Whether a video that failed is loaded again, under a new link, to go on where it was. */
+  renew(video) {
+    const link = this.links.get(video);
+    if (!this.token || !link || Date.now() - link.at < RENEW_MS) return false;
+    const [position, played] = [video.currentTime, !video.paused];
+    const goOn = () => {
+      video.currentTime = position;
+      if (played) video.play().catch(() => {});
+    };
+    video.addEventListener("loadedmetadata", goOn, { once: true });
+    this.load(video, link.url, this.wanted);
+    return true;
   }
 
   async take(url) {
@@ -269,9 +284,8 @@ class Recording {
       video.removeAttribute("src");
       video.load();
     }
+    this.links = new Map();
     this.compare(false);
-    for (const blob of this.blobs) URL.revokeObjectURL(blob);
-    this.blobs = [];
   }
 }
 

@@ -1,4 +1,5 @@
-// Signalling that the player (WHEP) and the publisher (WHIP) share. This file is put in front of each component's own.
+// What the components share: talking to the service, and the signalling of player (WHEP) and publisher (WHIP). This file
+// is put in front of each component's own.
 
 const GATHER_MS = 1500; // a host without an answer from STUN or TURN must not hold up the candidates it has
 const RETRY_FIRST_MS = 500;
@@ -44,6 +45,20 @@ async function refusal(response) {
     // Not problem+json: the status says enough.
   }
   return new Refused(line, response.status);
+}
+
+/** An address of the service for what cannot send the token, a <video> say: with a token, a link that opens for a while. */
+async function linked(address, token) {
+  const url = fromHere(address);
+  if (!token) return url;
+  const root = url.slice(0, url.indexOf("/api/"));
+  const response = await fetch(`${root}/api/links`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` },
+    body: JSON.stringify({ paths: [url.slice(root.length)] }),
+  });
+  if (!response.ok) throw await refusal(response);
+  return root + (await response.json()).links[0];
 }
 
 /** Offers, takes the answer, and returns the session's address (null where the service names none). */

@@ -10,8 +10,10 @@ function size(bytes) {
     bytes /= 1000;
     unit += 1;
   }
-  return `${unit ? bytes.toFixed(1) : bytes} ${units[unit]}`;
+  return `${Number(bytes.toFixed(unit ? 1 : 0))} ${units[unit]}`;
 }
+
+const bytesOf = (files) => files.reduce((sum, file) => sum + file.size, 0);
 
 class Submit {
   constructor(root) {
@@ -55,19 +57,30 @@ class Submit {
     this.image.removeAttribute("src");
     const [only] = this.files;
     if (this.files.length === 1 && only.type.startsWith("image/")) this.image.src = URL.createObjectURL(only);
-    this.say("");
     this.show();
+    this.say(this.tooMuch(), true);
+  }
+
+  /** Why the service would not take the chosen files; empty where it would. */
+  tooMuch() {
+    const { files, data } = this;
+    if (files.length > data.maxFiles) {
+      return `These are ${files.length} files, and ${data.maxFiles} are taken at once: send the rest afterwards.`;
+    }
+    const large = files.find((file) => file.size > data.maxFileBytes);
+    if (large) {
+      return `${large.name} has ${size(large.size)}, and the service takes ${size(data.maxFileBytes)}: choose a smaller file.`;
+    }
+    if (bytesOf(files) <= data.maxBytes) return "";
+    const [has, takes] = [bytesOf(files), data.maxBytes].map(size);
+    return `These ${files.length} files have ${has} together, and the service takes ${takes}: send fewer at once.`;
   }
 
   show() {
     const { files, data } = this;
-    const total = files.reduce((sum, file) => sum + file.size, 0);
     if (!files.length) this.words.textContent = data.invitation;
     else this.words.textContent = files.length === 1 ? files[0].name : `${files.length} files`;
-    const tooLarge = data.maxBytes && total > data.maxBytes;
-    this.more.textContent = files.length
-      ? `${size(total)}${tooLarge ? `: more than the ${size(data.maxBytes)} that the service takes` : ""}`
-      : data.explanation;
+    this.more.textContent = files.length ? size(bytesOf(files)) : data.explanation;
     const pictured = Boolean(this.image.getAttribute("src"));
     this.preview.hidden = !pictured;
     this.hint.hidden = !pictured || !data.drawable;
@@ -76,7 +89,7 @@ class Submit {
       : "The face says who is meant. Or drag a box around the person.";
     this.box.hidden = !this.drawn || !data.drawable;
     const sending = Boolean(this.request);
-    this.go.disabled = sending || !files.length || tooLarge || Boolean(data.missing);
+    this.go.disabled = sending || !files.length || Boolean(this.tooMuch()) || Boolean(data.missing);
     this.go.title = data.missing ?? "";
     this.stop.hidden = !sending;
     this.bar.hidden = !sending;

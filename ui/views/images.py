@@ -6,10 +6,10 @@ from pathlib import PurePosixPath
 
 import streamlit as st
 
-from ui import jobs
+from ui import jobs, readouts
 from ui.client import Json, Service, ServiceError
 from ui.connection import offline, plain, service, show_trouble
-from ui.player import show_pictures, submit
+from ui.player import offer_file, show_pictures, submit
 
 PICTURES = {"annotated.png": "Annotated", "overlay.png": "Overlay", "cutout.png": "Cutout"}
 PROMPTS = {"box": "By the face", "text": "By words"}
@@ -21,6 +21,7 @@ def main() -> None:
     try:
         members = [str(member["name"]) for member in api.members()]
         mine = [job for job in api.jobs() if job["kind"] == "image"]
+        limits = api.limits()
     except ServiceError as error:
         offline(error)
     job = jobs.chosen(mine)
@@ -28,11 +29,11 @@ def main() -> None:
     with right:
         st.subheader("New photos")
         show_trouble()
-        _form(api, members)
+        _form(api, members, limits)
         st.subheader("Earlier")
         jobs.listing(("image",), "No photos were searched yet.")
     with left:
-        st.subheader("Photos")
+        st.subheader("Images")
         if job is None:
             st.info(
                 "Choose a member and one photo or more. Each is shown three times: annotated, tinted, and cut out.",
@@ -44,7 +45,7 @@ def main() -> None:
             jobs.waiting(job, "This job was cancelled, and its files are gone.")
 
 
-def _form(api: Service, members: list[str]) -> None:
+def _form(api: Service, members: list[str], limits: Json) -> None:
     with st.container(border=True):
         if not members:
             st.info("Enrol somebody first, on the page Members.", icon=":material/person_add:")
@@ -52,7 +53,12 @@ def _form(api: Service, members: list[str]) -> None:
         member = st.selectbox("Member", members, key="image-member")
         part = st.selectbox("Object", [jobs.WHOLE, *jobs.SUGGESTIONS], key="image-object", accept_new_options=True)
         prompt = st.segmented_control(
-            "Find the person", list(PROMPTS), format_func=PROMPTS.__getitem__, default="box", key="image-prompt"
+            "Find the person",
+            list(PROMPTS),
+            format_func=PROMPTS.__getitem__,
+            default="box",
+            key="image-prompt",
+            help="The face says who it is. The mask starts from the face, or from the words under Object.",
         )
         fields = {"kind": ["image"], "member": [member], "prompt": [prompt or "box"]}
         if part and part != jobs.WHOLE:
@@ -61,9 +67,11 @@ def _form(api: Service, members: list[str]) -> None:
             api,
             "image-submit",
             fields,
+            limits,
             label="Find in photos",
             invitation="Choose photos, or drop them here",
-            explanation="JPEG, PNG, WebP, TIFF, HEIC where the service reads it",
+            explanation=f"JPEG, PNG, WebP, TIFF or HEIC, up to {readouts.size_limit(limits['job_photo_bytes'])} each",
+            each=int(limits["job_photo_bytes"]),
             accept=ACCEPT,
             multiple=True,
             drawable=prompt != "text",
@@ -80,6 +88,9 @@ def _results(api: Service, job: Json) -> None:
         if path.name in PICTURES:
             by_folder.setdefault(str(path.parent), []).append(file)
     photos = list((job.get("result") or {}).get("photos") or [])
+    if len(by_folder) > 1 and job.get("zip_url"):
+        size = readouts.file_size(sum(file["bytes"] for files in by_folder.values() for file in files))
+        offer_file(api, f"Download all as a zip ({size})", str(job["zip_url"]), key=f"zip-{job['id']}")
     for photo in photos:
         folder = next((str(PurePosixPath(str(o)).parent) for o in photo.get("outputs") or []), None)
         _photo(api, job, photo, by_folder.get(folder or "", []), folder or "")

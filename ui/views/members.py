@@ -8,18 +8,20 @@ from typing import Any
 
 import streamlit as st
 
+from ui import readouts
 from ui.client import Photo, Service, ServiceError
 from ui.connection import offline, plain, remember, sentence, service, show_trouble
 
 Json = dict[str, Any]
 
-MAX_PHOTO_MB = 25
-MAX_ARCHIVE_MB = 500
+# Of an archive here, whatever the service takes: Streamlit holds uploads in memory.
+MAX_ARCHIVE_BYTES = 500_000_000
 # The form field `face` of the API, in words.
-FACES = {"": "the only person", "1": "1st from the left", "2": "2nd from the left", "3": "3rd from the left"}
+FACES = {"": "the only one", "1": "1st from the left", "2": "2nd from the left", "3": "3rd from the left"}
 COLUMNS = 4
 PHOTOS_SHOWN = 4
 NO_GROUP = ""
+FORM_BYTES = 64 * 1024  # what surrounds the photos in a form, at most
 _RESULTS = "enrolled"
 
 
@@ -27,6 +29,7 @@ def main() -> None:
     api = service()
     try:
         members = api.members()
+        limits = api.limits()
     except ServiceError as error:
         offline(error)
     left, right = st.columns([7, 4], gap="large")
@@ -38,7 +41,7 @@ def main() -> None:
         show_trouble()
         _list(api, members)
     with right:
-        _add(api, members)
+        _add(api, members, limits)
         _results()
 
 
@@ -106,7 +109,8 @@ def _card(api: Service, member: Json) -> None:
     else:
         st.caption("No photo yet")
     shown = str(member.get("display_name") or name)
-    st.markdown(f"**{plain(shown)}**" + (f" · {plain(name)}" if shown != name else ""))
+    other = shown.casefold() != name.casefold()  # "Ben · ben" would say nothing
+    st.markdown(f"**{plain(shown)}**" + (f" · {plain(name)}" if other else ""))
     rejected = list(member.get("rejected") or [])
     st.caption(count(len(photos)) + (f" · {len(rejected)} rejected" if rejected else ""))
     remarks = said_of(member)
@@ -225,29 +229,58 @@ def _delete(api: Service, address: str) -> None:
 # Adding
 
 
-def _add(api: Service, members: list[Json]) -> None:
+def _add(api: Service, members: list[Json], limits: Json) -> None:
     photos, archive = st.tabs(["Add by photos", "Import an archive"])
     with photos:
-        _form(api, [str(member["name"]) for member in members])
+        _form(api, [str(member["name"]) for member in members], limits)
     with archive:
-        _import(api)
+        _import(api, limits)
 
 
-def _form(api: Service, known: list[str]) -> None:
+def _uploadable(wanted: int) -> int:
+    """What the uploader says that it takes, in its "MB": Streamlit's server refuses more than its own limit unread.
+
+    They are MiB there, a little more than the service's MB: the page looks at the bytes itself.
+    """
+    return min(-(-wanted // 10**6), int(st.get_option("server.maxUploadSize")))
+
+
+def too_much(sizes: list[tuple[str, int]], limits: Json) -> str | None:
+    """Why the service would not take photos of these names and bytes at once, in one line; None where it would."""
+    if len(sizes) > limits["photos"]:
+        return f"These are {len(sizes)} photos, and {limits['photos']} are taken at once: add the rest afterwards."
+    large = next(((name, size) for name, size in sizes if size > limits["photo_bytes"]), None)
+    if large is not None:
+        has, takes = (readouts.size_limit(size) for size in (large[1], limits["photo_bytes"]))
+        return f"{large[0]} has {has}, and the service takes {takes}: choose a smaller photo."
+    total, most = sum(size for _, size in sizes), limits["photos_bytes"] - FORM_BYTES
+    if total > most:
+        has, takes = readouts.size_limit(total), readouts.size_limit(most)
+        return f"These {len(sizes)} photos have {has} together, and the service takes {takes}: add fewer at once."
+    return None
+
+
+def _form(api: Service, known: list[str], limits: Json) -> None:
     with st.form("add", clear_on_submit=True, border=True):
         name = st.text_input("Name", max_chars=64, placeholder="wonyoung").strip()
         group = st.text_input("Group (of a new member)", max_chars=100, placeholder="IVE").strip()
-        uploads = st.file_uploader("Photos", accept_multiple_files=True, max_upload_size=MAX_PHOTO_MB)
-        st.caption(
-            "Three or more, the face large and sharp. Photos under the name of a member are added to that member."
+        uploads = st.file_uploader(
+            "Photos", accept_multiple_files=True, max_upload_size=_uploadable(limits["photo_bytes"])
         )
-        face = st.selectbox("Who in a photo", list(FACES), format_func=FACES.__getitem__)
+        st.caption(
+            "Three or more, the face large and sharp. Photos under the name of a member are added to that member. "
+            f"All together up to {readouts.size_limit(limits['photos_bytes'])}."
+        )
+        face = st.selectbox("Which person in the photos", list(FACES), format_func=FACES.__getitem__)
         sent = st.form_submit_button("Add", type="primary", icon=":material/person_add:", width="stretch")
     if not sent:
         return
     st.session_state.pop(_RESULTS, None)
     if not name or not uploads:
         st.error("Enter a name and choose at least one photo.", icon=":material/error:")
+        return
+    if line := too_much([(upload.name, upload.size) for upload in uploads], limits):
+        st.error(plain(line), icon=":material/error:")
         return
     photos = [Photo(upload.name, upload.getvalue(), upload.type or "application/octet-stream") for upload in uploads]
     with st.spinner(f"Looking for faces in {count(len(photos))}…"):
@@ -267,9 +300,10 @@ def _form(api: Service, known: list[str]) -> None:
     st.rerun()
 
 
-def _import(api: Service) -> None:
+def _import(api: Service, limits: Json) -> None:
     with st.form("import", clear_on_submit=True, border=True):
-        upload = st.file_uploader("Archive", type="zip", max_upload_size=MAX_ARCHIVE_MB, key="archive")
+        most = min(MAX_ARCHIVE_BYTES, limits["archive_bytes"])
+        upload = st.file_uploader("Archive", type="zip", max_upload_size=_uploadable(most), key="archive")
         group = st.text_input("Group for all of them", max_chars=100, placeholder="as in the archive").strip()
         st.caption(
             "A file that Export made, here or on another machine. Larger ones, and folders of photos, one a member, "
@@ -281,6 +315,12 @@ def _import(api: Service) -> None:
     st.session_state.pop(_RESULTS, None)
     if upload is None:
         st.error("Choose an archive first.", icon=":material/error:")
+        return
+    if upload.size > limits["archive_bytes"]:
+        has, takes = (readouts.size_limit(size) for size in (upload.size, limits["archive_bytes"]))
+        st.error(
+            plain(f"{upload.name} has {has}, and the service takes {takes}: export in groups."), icon=":material/error:"
+        )
         return
     with st.spinner("Looking for faces in the archive's photos…"):
         try:

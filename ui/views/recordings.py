@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from urllib.parse import quote
 
 import streamlit as st
 
 from ui import jobs, readouts
 from ui.client import Json, Service, ServiceError
-from ui.connection import offline, remember, service, show_trouble
+from ui.connection import offline, plain, remember, service, show_trouble
 from ui.player import show_recording
 
 _QUEUED = "re-rendered"
@@ -18,7 +17,7 @@ _QUEUED = "re-rendered"
 def main() -> None:
     api = service()
     try:
-        recordings = sorted(api.recordings(), key=when, reverse=True)
+        recordings = sorted(api.recordings(), key=_age)
     except ServiceError as error:
         offline(error)
     st.subheader("Recordings")
@@ -40,6 +39,7 @@ def main() -> None:
             "Recordings",
             ids,
             key="recording",
+            format_func=lambda recording_id: plain(readouts.recording_title(recording_id)),
             captions=[_caption(recording) for recording in recordings],
             label_visibility="collapsed",
         )
@@ -49,27 +49,21 @@ def main() -> None:
         if timeline is not None and not timeline["people"]:
             st.caption("Nobody was seen in this recording.")
         with st.container(horizontal=True):
-            if timeline is not None and st.button("Re-render", icon=":material/palette:", key="render"):
+            if timeline is not None and st.button("Draw in another style", icon=":material/palette:", key="render"):
                 _render(api, chosen)
             if st.button("Delete", icon=":material/delete:", key="delete"):
                 _confirm(api, chosen, by_id[chosen])
 
 
-def when(recording: Json) -> str:
-    """UTC start of a recording, from its id: `<stream>_<member>_20261122T101500Z`, with a part's number behind it."""
-    return next((part for part in str(recording["id"]).split("_") if _start(part)), "")
-
-
-def _start(part: str) -> datetime | None:
-    try:
-        return datetime.strptime(part[:16], "%Y%m%dT%H%M%SZ")
-    except ValueError:
-        return None
+def _age(recording: Json) -> float:
+    """Sorts newest first, those without a date last."""
+    start = readouts.recording_start(str(recording["id"]))
+    return -start.timestamp() if start else 0.0
 
 
 def _caption(recording: Json) -> str:
-    start = _start(when(recording))
-    facts = [f"{start:%d %B %Y, %H:%M:%S} UTC"] if start else []
+    recording_id = str(recording["id"])
+    facts = [f"stream {recording_id.partition('_')[0]}"] if readouts.recording_start(recording_id) else []
     if recording.get("bytes") is not None:
         facts.append(readouts.file_size(recording["bytes"]))
     return " · ".join(facts)
@@ -110,8 +104,8 @@ def _create(api: Service, spec: Json) -> None:
 
 @st.dialog("Delete recording")
 def _confirm(api: Service, recording_id: str, recording: Json) -> None:
-    st.write(f"Delete {_caption(recording) or 'this recording'} with its results? This cannot be undone.")
-    st.code(recording_id, language=None)
+    title = plain(readouts.recording_title(recording_id))
+    st.write(f"Delete **{title}** ({plain(_caption(recording))}) with its results? This cannot be undone.")
     with st.container(horizontal=True):
         if st.button("Delete for good", type="primary", key="delete-sure", on_click=_delete, args=(api, recording_id)):
             st.rerun()

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from ui import jobs
+from ui import jobs, readouts
 from ui.client import Json, Service, ServiceError
 from ui.connection import offline, plain, remember, service, show_trouble
 from ui.player import show_film, submit
@@ -21,6 +21,7 @@ def main() -> None:
         members = [str(member["name"]) for member in api.members()]
         recordings = [str(r["id"]) for r in api.recordings() if not r.get("running")]
         every = api.jobs()
+        limits = api.limits()
     except ServiceError as error:
         offline(error)
     job = jobs.chosen([job for job in every if job["kind"] != "image"])
@@ -28,7 +29,7 @@ def main() -> None:
     with right:
         st.subheader("New video")
         show_trouble()
-        _form(api, members, recordings)
+        _form(api, members, recordings, limits)
         st.subheader("Jobs")
         jobs.listing(("video", "render"), "No video was worked on yet.")
     with left:
@@ -48,7 +49,7 @@ def main() -> None:
 # A new one
 
 
-def _form(api: Service, members: list[str], recordings: list[str]) -> None:
+def _form(api: Service, members: list[str], recordings: list[str], limits: Json) -> None:
     with st.container(border=True):
         if not members:
             st.info("Enrol somebody first, on the page Members.", icon=":material/person_add:")
@@ -72,9 +73,10 @@ def _form(api: Service, members: list[str], recordings: list[str]) -> None:
             api,
             "video-submit",
             {key: [str(v) for v in (value if isinstance(value, list) else [value])] for key, value in fields.items()},
+            limits,
             label="Start",
             invitation="Choose a video, or drop it here",
-            explanation="Any file that FFmpeg reads",
+            explanation=f"Any file that FFmpeg reads, up to {readouts.size_limit(limits['job_bytes'])}",
             accept=ACCEPT,
             missing=missing,
         )
@@ -118,7 +120,7 @@ def _more() -> dict[str, Any]:
 
 
 def _from_recording(api: Service, fields: dict[str, Any], recordings: list[str], missing: str | None) -> None:
-    recording = st.selectbox("Recording", recordings, key="video-recording")
+    recording = st.selectbox("Recording", recordings, format_func=readouts.recording_title, key="video-recording")
     st.caption("A recording holds the picture as viewers saw it; the style is drawn over that.")
     if st.button(
         "Start", type="primary", width="stretch", disabled=missing is not None, help=missing, key="video-start"
@@ -145,7 +147,7 @@ def _result(api: Service, job: Json, every: list[Json]) -> None:
         st.warning("This job left no video.", icon=":material/warning:")
         return
     original = jobs.original(job, every)
-    stem = jobs.title(original or job).rsplit(".", 1)[0]
+    stem = next((str(given["name"]).rsplit(".", 1)[0] for given in (original or job)["inputs"]), str(job["id"]))
     downloads = [("Download video", str(video["url"]), f"{stem}_{_kind(job)}.{str(video['name']).rsplit('.', 1)[1]}")]
     if "results.jsonl" in files:
         downloads.append(("Download results", str(files["results.jsonl"]["url"]), f"{stem}.jsonl"))
