@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
 
 from streamer.errors import VisionUnavailable  # noqa: E402
-from streamer.vision.engines.sam3.engine import Sam3Engine  # noqa: E402
+from streamer.vision.engines.sam3.engine import Sam3Engine, encode_together  # noqa: E402
 from streamer.vision.engines.sam3.headroom import Headroom  # noqa: E402
 from streamer.vision.engines.sam3.network import Network  # noqa: E402
 from streamer.vision.engines.sam3.options import Sam3Options  # noqa: E402
@@ -91,6 +91,33 @@ def test_other_streams_follow_to_the_smaller_input(large: Network, picture: Pict
             engine.encode(picture(index))
             assert set(engine.propagate(list(BOXES))) == set(BOXES)
     assert headroom.given_up == ["input size 224 -> 112"]
+
+
+@pytest.mark.parametrize("first", ["track", "prompt", "detect"])
+def test_a_stream_whose_picture_was_encoded_before_the_other_stepped_down(
+    large: Network, picture: Pictures, first: str
+) -> None:
+    """Pictures of several streams are encoded together, then each stream is tracked: the first may run out there."""
+    headroom = Headroom(large, sizes=(224, 112))
+    engines = [Sam3Engine(large, headroom) for _ in range(2)]
+    for engine in engines:
+        start(engine, picture)
+    card = Card(large.tracker_model.memory_attention, most_bytes=1)
+    encode_together(engines, [picture(1), picture(1)])
+    engines[0].propagate(list(BOXES))
+    card.most_bytes = 1 << 40
+    assert headroom.given_up == ["input size 224 -> 112"]
+    other = engines[1]
+    if first == "detect":
+        other.detect(["person"])
+    if first == "prompt":
+        other.prompt(1, box_xyxy=BOXES[1])
+    regions = other.propagate(list(BOXES))
+    assert {track_id: region.logits.shape for track_id, region in regions.items()} == dict.fromkeys(BOXES, (32, 32))
+    for index in range(2, 5):
+        encode_together(engines, [picture(index), picture(index)])
+        for engine in engines:
+            assert set(engine.propagate(list(BOXES))) == set(BOXES)
 
 
 def test_at_the_smallest_input_fewer_objects_are_followed(network: Network, picture: Pictures) -> None:

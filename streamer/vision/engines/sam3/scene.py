@@ -111,6 +111,7 @@ class Scene:
 
     def find(self, concepts: Sequence[str]) -> dict[str, Found]:
         """Instances of (at least) `concepts`; each is sought once a picture, all new ones in one batch."""
+        self._keep_up()
         missing = [concept for concept in dict.fromkeys(concepts) if concept not in self._found]
         if missing:
             features = self._features
@@ -124,6 +125,7 @@ class Scene:
 
     def track(self, keys: Collection[Key]) -> None:
         """Carry objects onto the picture; those already `seen` on it and unknown ones are left alone."""
+        self._keep_up()
         due = [key for key in keys if key not in self.seen and key in self]
         if not due:
             return
@@ -138,6 +140,7 @@ class Scene:
 
         False: no further object can be followed.
         """
+        self._keep_up()
         if key not in self and self.full:
             if self._refused_at != self._headroom.object_limit:
                 log.warning("%d objects are followed already; no more are started", self._headroom.object_limit)
@@ -182,6 +185,11 @@ class Scene:
     def tensors(self) -> list[torch.Tensor]:
         """Every tensor that is kept from picture to picture, for counting."""
         return self._tracker.tensors()
+
+    def _keep_up(self) -> None:
+        """Another stream stepped down after this picture was encoded: features and memories are of the old network."""
+        if self.stale:
+            self._renew(self._encoded())
 
     def _note(self, tracked: Tracked) -> None:
         """Take the tracker's answer to the CPU, once for all objects in it."""
