@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
@@ -172,7 +172,8 @@ async def get_file(job_id: str, name: str, parts: ServicesDep) -> Response:
 
 @router.get(
     "/{job_id}/files.zip",
-    response_class=bundle.ZipResponse,
+    # Of the base class: FastAPI reads the status of its constructor, which `ZipResponse` does not take.
+    response_class=StreamingResponse,
     responses={200: {"content": {"application/zip": {}}}},
 )
 async def get_bundle(job_id: str, parts: ServicesDep) -> Response:
