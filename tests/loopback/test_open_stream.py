@@ -66,7 +66,8 @@ def test_frames_come_newest_first_and_closing_early_leaves_nothing(
     until(lambda: camera.watchers == 0)
     assert all(a.index < b.index and a.pts_seconds < b.pts_seconds for a, b in pairwise(frames))
     assert frames[-1].dropped > 0
-    assert frames[-1].index >= 9 + frames[-1].dropped
+    missed = frames[-1].index + 1 - len(frames)
+    assert missed <= frames[-1].dropped, "what was missed is counted, and what came while the last one was worked on"
     ages = [mark.age_ms(mark.read(found.frame.i420) or 0) for found in frames]
     assert ages[-1] < ages[0] + 1000, "delay does not build up"
     assert frames[0].image.shape == (360, 640, 3)
