@@ -60,7 +60,8 @@ class RtspSource(ThreadedSource):
         """
         super().__init__(MAX_STEP_SECONDS)
         self._address = _parsed(url)
-        self._url = url
+        # FFmpeg knows schemes in small letters only.
+        self._url = self._address.scheme.lower() + url[len(self._address.scheme) :]
         self._max_size = max_size
         self.transport: Transport = transport
 
@@ -120,10 +121,14 @@ def _parsed(url: str) -> SplitResult:
         good = parts.scheme.lower() in ("rtsp", "rtsps") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         good = False
-    if not good or any(character.isspace() or not character.isprintable() for character in url):
+    good = good and not any(character.isspace() or not character.isprintable() for character in url)
+    # What follows the first "/" may be the rest of a password: it would be taken for the host and the path, and shown.
+    if not good or "@" in url.split("://", 1)[1].partition("/")[2]:
+        # Nothing of an address with a password in it is shown: where the password ends is not sure.
+        what = "this address" if "@" in url else repr(url)
         raise SourceUnusable(
-            f"{url!r} is no RTSP address; give rtsp://host:554/path, "
-            "with user:password@ before the host where it asks for them"
+            f"{what} is no RTSP address; give rtsp://host:554/path, with user:password@ before the host where it asks "
+            "for them, and in user, password and path write %40 for @, %2F for / of a password, %20 for a space"
         )
     return parts
 

@@ -20,6 +20,7 @@ from streamer.service.links import Links
 from streamer.service.memory import trim_now_and_then
 from streamer.service.services import Services
 from streamer.service.settings import Settings, check_binding
+from streamer.service.sole import sole_service
 from streamer.service.streams import Streams
 from streamer.vision.gallery import Gallery
 from streamer.vision.supervisor import Supervisor
@@ -48,12 +49,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     folder = settings.data_folder
     recordings = folder / "recordings"
-    gallery = await asyncio.to_thread(Gallery, folder / "gallery")
-    await asyncio.to_thread(adopt_leftovers, recordings)
-    await asyncio.to_thread(archives.sweep, gallery.folder)
-    vision = Supervisor(settings.vision, folder)
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(sole_service(folder))
+        gallery = await asyncio.to_thread(Gallery, folder / "gallery")
         stack.push_async_callback(asyncio.to_thread, gallery.close)
+        await asyncio.to_thread(adopt_leftovers, recordings)
+        await asyncio.to_thread(archives.sweep, gallery.folder)
+        vision = Supervisor(settings.vision, folder)
         jobs = await asyncio.to_thread(Jobs, settings, folder / "jobs", recordings)
         stack.push_async_callback(asyncio.to_thread, jobs.release)
         group = await stack.enter_async_context(asyncio.TaskGroup())

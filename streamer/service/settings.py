@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,6 +150,7 @@ def load(config: Path | None = None, overrides: dict[str, Any] | None = None) ->
     values: dict[str, Any] = {}
     if config is not None:
         values = _read(config)
+    _check_environment()
     try:
         settings = Settings(**values)
         for key, value in (overrides or {}).items():
@@ -158,7 +161,9 @@ def load(config: Path | None = None, overrides: dict[str, Any] | None = None) ->
         first = exc.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         where = f" in {config}" if config is not None else ""
-        raise ConfigError(f"setting {key!r}{where}: {first['msg']}; see configs/default.yaml for every key") from exc
+        said = f"there is no such setting{_meant(key)}" if first["type"] == "extra_forbidden" else first["msg"]
+        hint = " (STREAMER_TOKEN in the environment)" if key == "token" else ""
+        raise ConfigError(f"setting {key!r}{hint}{where}: {said}; see configs/default.yaml for every key") from exc
     return settings
 
 
@@ -169,6 +174,30 @@ def check_binding(settings: Settings) -> None:
             f"refusing to listen on {settings.service.host} without a token: set STREAMER_TOKEN "
             "(8 or more characters), or bind 127.0.0.1"
         )
+
+
+def _check_environment() -> None:
+    """Raises `ConfigError` for a variable of a section that is not there, which pydantic would pass over."""
+    for name in sorted(os.environ):
+        section, deeper, key = name.partition("__")
+        if deeper and section.startswith("STREAMER_"):
+            wanted = section.removeprefix("STREAMER_").lower()
+            if wanted not in Settings.model_fields:
+                meant = _meant(f"{wanted}.{key.lower()}")
+                raise ConfigError(
+                    f"environment variable {name}: there is no section {wanted!r}{meant}; "
+                    "see configs/default.yaml for every key"
+                )
+
+
+def _meant(key: str) -> str:
+    """The setting that was perhaps meant by `key`, as a part of a sentence."""
+    keys = list(Settings.model_fields)
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += [f"{name}.{part}" for part in field.annotation.model_fields]
+    near = difflib.get_close_matches(key, keys, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _shipped(path: Path) -> Path:
@@ -182,8 +211,12 @@ def _shipped(path: Path) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(_shipped(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"cannot read configuration {path}: {exc}") from exc
+    except OSError as exc:
+        raise ConfigError(f"cannot read configuration {path}: {exc.strerror or exc}; check --config") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(
+            f"configuration {path} is not UTF-8 text; give a YAML file such as configs/default.yaml"
+        ) from exc
     except yaml.YAMLError as exc:
         raise ConfigError(f"configuration {path} is not YAML: {exc}") from exc
     if values is None:

@@ -151,7 +151,8 @@ class Peer:
             peer._on_end = _nobody
             await peer.aclose()
             if isinstance(exc, _AIORTC_ERRORS):
-                raise NegotiationError(f"the SDP offer cannot be answered: {exc}") from exc
+                why = str(exc) or "it contradicts itself"
+                raise NegotiationError(f"the SDP offer cannot be answered: {why}; make a new offer") from exc
             raise
         peer._watch = asyncio.get_running_loop().call_later(_WATCH_SECONDS, peer._look)
         return peer

@@ -57,7 +57,12 @@ def read_offer(text: str, role: Role, loopback_only: bool) -> Offer:
     try:
         session = SessionDescription.parse(kept)
     except _PARSER_ERRORS as exc:
-        raise NegotiationError(f"the SDP offer cannot be parsed ({type(exc).__name__}): {exc}") from exc
+        raise NegotiationError(
+            "the SDP offer cannot be parsed: send the text that the client's createOffer gave, whole and unchanged"
+        ) from exc
+    mids = [media.rtp.muxId for media in session.media]
+    if len(set(mids)) < len(mids):
+        raise NegotiationError("two sections of the SDP offer have the same a=mid, or none: each needs one of its own")
     return Offer(kept, _video_of(session, role).rtp.muxId)
 
 

@@ -203,6 +203,21 @@ def test_a_data_folder_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
     assert str(blocker) in program.lines[0]
 
 
+def test_a_second_service_on_a_data_folder_is_refused_until_the_first_is_gone(start: Any, data_dir: Path) -> None:
+    first = start("serve", "--port", "0")
+    base = first.wait_for(r"listening on (http://127\.0\.0\.1:\d+)$")
+    second = start("serve", "--port", "0")
+    assert second.process.wait(READY_SECONDS) == 1
+    until(lambda: len(second.lines) == 1)
+    assert f"used by another service (process {first.process.pid})" in second.lines[0]
+    assert str(data_dir) in second.lines[0]
+    assert httpx.get(f"{base}/healthz", trust_env=False).status_code == 200
+    first.process.kill()
+    first.process.wait()
+    third = start("serve", "--port", "0")
+    third.wait_for(r"(listening on)")
+
+
 def test_a_child_that_ends_says_why() -> None:
     reason = r"the service ended \(exit status 1\): there is no 'nonsense' to fetch"
     with (

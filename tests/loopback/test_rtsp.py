@@ -194,12 +194,29 @@ def test_a_server_that_never_answers_is_tried_again() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "cam", "http://u:s3cret@h/", "rtsp://", "rtsp:///cam", "rtsp://h:99999/", "rtsp://h/a b", "file:///etc/hosts"],
+    [
+        "",
+        "cam",
+        "http://u:s3cret@h/",
+        "rtsp://",
+        "rtsp:///cam",
+        "rtsp://h:99999/",
+        "rtsp://h/a b",
+        "file:///etc/hosts",
+        "rtsp://u:my s3cret@h/cam",
+        "rtsp://u:p@ss@w/s3cret@h:1/cam",
+    ],
 )
 def test_what_is_no_rtsp_address_is_refused_at_once(url: str) -> None:
     with pytest.raises(SourceUnusable, match="is no RTSP address") as caught:
         RtspSource(url)
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_scheme_in_capitals_is_one(camera: Camera) -> None:
+    source = RtspSource(camera.url.replace("rtsp://", "RTSP://"))
+    with playing(source):
+        reach(source, "live")
 
 
 def test_a_source_says_what_it_is_without_its_password(camera: Camera) -> None:

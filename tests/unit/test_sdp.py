@@ -59,6 +59,15 @@ async def test_every_cut_and_every_lost_line_of_an_offer_is_taken_or_refused() -
     assert refused > len(variants) / 3
 
 
+async def test_two_sections_of_one_name_are_refused() -> None:
+    text = await offer()
+    section = text[text.index("m=video") :]
+    with pytest.raises(NegotiationError, match="same a=mid"):
+        read_offer(text + section, "viewer", True)
+    other = section.replace("a=mid:0", "a=mid:1")
+    assert read_offer(text + other, "viewer", True).mid == "0"
+
+
 async def test_the_reason_names_what_is_missing() -> None:
     with pytest.raises(NegotiationError, match="no video section"):
         read_offer(await offer(kind="audio"), "viewer", True)

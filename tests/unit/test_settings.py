@@ -127,3 +127,29 @@ def test_any_other_address_needs_one(host: str) -> None:
     with pytest.raises(ConfigError, match="STREAMER_TOKEN"):
         check_binding(load(None, {"service": {"host": host}}))
     check_binding(load(None, {"service": {"host": host}, "token": "correct-horse"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("STREAMER_VIDEOS__NOPE", "no section 'videos'"),
+        ("STREAMER_SERVCE__HOST", "did you mean 'service.host'"),
+        ("STREAMER_VIDEO__BITRATE", "did you mean 'video.bit_rate'"),
+    ],
+)
+def test_a_misspelt_variable_is_refused(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert said in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named_without_codes(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "nope.yaml", binary):
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert str(path) in str(caught.value)
+        assert "Errno" not in str(caught.value)
+        assert "codec" not in str(caught.value)
