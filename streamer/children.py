@@ -21,6 +21,9 @@ from streamer.errors import StreamerError
 END_SECONDS = 10.0
 """Time a child has to end after SIGTERM before its whole group is killed."""
 
+OWN_REASON = "streamer: "
+"""What a command puts before the reason of its failure."""
+
 TAIL_LINES = 50
 """Lines of a child's output that are kept to say why it ended."""
 
@@ -69,14 +72,17 @@ class Child:
         return self._process.pid
 
     def check(self) -> None:
-        """Raises `ChildEnded`, with the last line that it said, if it ended."""
+        """Raises `ChildEnded` if it ended: with the reason that it gave, else with the last line that it said."""
         status = self._process.poll()
         if status is None:
             return
         self._reader.join(1.0)
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        said = next((line for line in reversed(list(self._tail)) if line.strip()), "it said nothing")
-        raise ChildEnded(f"the {self.name} ended ({how}): {said.removeprefix('streamer: ')}")
+        if status < 0:
+            # What it said before has nothing to do with it.
+            raise ChildEnded(f"the {self.name} was ended by signal {signal.Signals(-status).name}")
+        lines = [line for line in reversed(list(self._tail)) if line.strip()]
+        own = [line.removeprefix(OWN_REASON) for line in lines if line.startswith(OWN_REASON)]
+        raise ChildEnded(f"the {self.name} ended (exit status {status}): {next(iter(own or lines), 'it said nothing')}")
 
     def line_with(self, prefix: str) -> str | None:
         """The newest kept line that starts with `prefix`, without it; None if there is none yet."""

@@ -277,7 +277,7 @@ def _udp() -> Check:
 
 def _streamlit() -> Check:
     if importlib.util.find_spec("streamlit") is None:
-        action = "pip install 'identity-aware-streamer[ui]' (only `streamer up` needs it)"
+        action = "pip install -e '.[ui]' (only `streamer up` needs it)"
         return Check("streamlit", "warn", "not installed", action)
     from importlib.metadata import version
 

@@ -17,7 +17,7 @@ from streamer.errors import StreamerError
 if TYPE_CHECKING:
     from streamer.service.settings import Settings
 
-_INSTALL = "pip install 'identity-aware-streamer[sam3]'"
+_INSTALL = "pip install -e '.[sam3]'"
 
 _PROBE = """
 import importlib.metadata, importlib.util, json, sys

@@ -260,7 +260,7 @@ def _streamlit_args(script: Path, port: int) -> list[str]:
 
 def _dashboard_file() -> Path:
     if importlib.util.find_spec("streamlit") is None:
-        raise ConfigError("the dashboard needs Streamlit: pip install 'identity-aware-streamer[ui]'")
+        raise ConfigError("the dashboard needs Streamlit: pip install -e '.[ui]'")
     spec = importlib.util.find_spec("ui")
     for folder in (spec.submodule_search_locations or []) if spec is not None else []:
         if (Path(folder) / "player").is_dir():

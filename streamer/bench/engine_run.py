@@ -46,9 +46,7 @@ def _subject(settings: Settings, random_weights: bool, say: Any) -> Subject:
         from streamer.vision.engines.sam3.loading import best_dtype
         from streamer.vision.engines.sam3.options import Sam3Options
     except ImportError as exc:
-        raise VisionUnavailable(
-            f"engine sam3 needs torch and transformers: pip install 'identity-aware-streamer[sam3]' ({exc})"
-        ) from exc
+        raise VisionUnavailable(f"engine sam3 needs torch and transformers: pip install -e '.[sam3]' ({exc})") from exc
     vision, chosen = settings.vision, settings.vision.sam3
     if vision.device == "cpu":
         torch.set_num_threads(vision.threads)

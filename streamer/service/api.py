@@ -133,7 +133,8 @@ def _check_file(path: Path) -> None:
         if not path.is_absolute():
             raise SourceUnusable(f"{path} is not an absolute path; the service does not know your working folder")
         if not path.is_file():
-            raise SourceUnusable(f"there is no file {path} on the service's machine; check the path")
+            there = "a folder or a device" if path.exists() else "not there"
+            raise SourceUnusable(f"{path} on the service's machine is {there}; give the path of a video file")
         if path.stat().st_size == 0:
             raise SourceUnusable(f"the file {path} is empty (0 bytes); choose a video file")
     except (OSError, ValueError) as exc:

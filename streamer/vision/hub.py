@@ -116,7 +116,7 @@ def _library() -> Any:
     except ImportError as exc:
         raise ModelMissing(
             "checkpoints come from Hugging Face, whose client is not installed: "
-            "pip install 'identity-aware-streamer[sam3]', or give a folder with --from"
+            "pip install -e '.[sam3]', or give a folder with --from"
         ) from exc
     return huggingface_hub
 

@@ -119,7 +119,7 @@ def build_models(vision: VisionSettings, data_folder: Path, on_progress: Progres
 
 
 def _load_sam3(vision: VisionSettings, data_folder: Path, on_progress: Progress | None) -> Sam3Models:
-    needs = "engine sam3 needs torch and transformers: pip install 'identity-aware-streamer[sam3]'"
+    needs = "engine sam3 needs torch and transformers: pip install -e '.[sam3]'"
     try:
         import torch
         import transformers  # noqa: F401

@@ -10,6 +10,7 @@ Nothing here imports a model runtime at module level: `doctor` and the service u
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -193,9 +194,10 @@ class ModelStore:
                     _write_manifest(made)
                     _replace(made, folder, Path(temporary) / "old")
         except OSError as exc:
+            first = "free some space" if exc.errno == errno.ENOSPC else "make it writable"
             raise ModelMissing(
-                f"cannot write models to {self.root}: {exc}; "
-                "choose a writable folder with --data-dir or STREAMER_DATA_DIR"
+                f"cannot write models to {self.root}: {exc.strerror or exc}; "
+                f"{first}, or choose another folder with --data-dir or STREAMER_DATA_DIR"
             ) from exc
         say(f"models: {pack} is ready in {folder}")
         return folder

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("huggingface_hub", reason="pulling needs pip install 'identity-aware-streamer[sam3]'")
+pytest.importorskip("huggingface_hub", reason="pulling needs pip install -e '.[sam3]'")
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_secret_of_a_user"

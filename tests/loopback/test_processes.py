@@ -162,7 +162,7 @@ def test_up_ends_with_a_reason_when_a_child_dies(start: Any) -> None:
     dashboard.kill()
     assert program.process.wait(GONE_SECONDS) == 1
     assert all_gone(below)
-    assert "streamer: the dashboard ended (signal SIGKILL)" in program.lines[-1]
+    assert "streamer: the dashboard was ended by signal SIGKILL" in program.lines[-1]
 
 
 def test_children_end_when_up_is_killed(start: Any) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
+torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install -e '.[sam3]'")
 
 from streamer.bench import engine_sam3  # noqa: E402
 from streamer.bench.engine import faces, picture, run  # noqa: E402

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
-pytest.importorskip("transformers", reason="SAM 3 needs transformers: pip install 'identity-aware-streamer[sam3]'")
+torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install -e '.[sam3]'")
+pytest.importorskip("transformers", reason="SAM 3 needs transformers: pip install -e '.[sam3]'")
 
 from transformers import Sam3TrackerVideoInferenceSession  # noqa: E402
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
+torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install -e '.[sam3]'")
 
 from streamer.errors import VisionUnavailable  # noqa: E402
 from streamer.vision.engines.sam3.engine import Sam3Engine, encode_together  # noqa: E402

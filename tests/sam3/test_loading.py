@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
+torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install -e '.[sam3]'")
 
 from streamer.errors import ConfigError, ModelMissing, VisionUnavailable  # noqa: E402
 from streamer.service.settings import Sam3Settings, VisionSettings  # noqa: E402

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
-pytest.importorskip("sam3", reason="backend meta needs Meta's package: pip install 'identity-aware-streamer[sam3]'")
+torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install -e '.[sam3]'")
+pytest.importorskip("sam3", reason="backend meta needs Meta's package: pip install -e '.[sam3]'")
 
 from streamer.errors import ConfigError, ModelMissing, PromptUnsupported  # noqa: E402
 from streamer.vision.engines.base import Picture  # noqa: E402

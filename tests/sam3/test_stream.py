@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
+torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install -e '.[sam3]'")
 
 from skimage import data as skimage_data  # noqa: E402
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
+torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install -e '.[sam3]'")
 
 from streamer.frames import Frame  # noqa: E402
 from streamer.service.settings import VisionSettings  # noqa: E402

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install 'identity-aware-streamer[sam3]'")
+torch = pytest.importorskip("torch", reason="SAM 3 needs torch: pip install -e '.[sam3]'")
 
 from streamer.vision.engines.base import Picture  # noqa: E402
 from streamer.vision.engines.sam3.engine import Sam3Engine, encode_together  # noqa: E402

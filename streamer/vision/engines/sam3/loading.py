@@ -134,9 +134,7 @@ def load_meta(folder: Path, options: Sam3Options) -> MetaNetwork:
     try:
         from sam3.model_builder import build_sam3_video_model
     except ImportError as exc:
-        raise VisionUnavailable(
-            f"backend meta needs Meta's package ({exc}): pip install 'identity-aware-streamer[sam3]'"
-        ) from exc
+        raise VisionUnavailable(f"backend meta needs Meta's package ({exc}): pip install -e '.[sam3]'") from exc
     from streamer.vision.engines.sam3.meta import MetaNetwork
 
     weights = folder / META_WEIGHTS
