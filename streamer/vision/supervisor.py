@@ -347,7 +347,8 @@ class Supervisor:
                 self._ready(process, message)
             case msg.Failed():
                 process.failure = message.reason
-                log.error("vision cannot start: %s", message.reason)
+                if message.reason != self._state.reason:  # said once, however often it is tried
+                    log.error("vision cannot start: %s", message.reason)
 
     def _answered(self, answer: msg.Answer) -> None:
         future, _ = self._requests.get(answer.request_id, (None, 0.0))
