@@ -111,9 +111,7 @@ def test_a_copy_that_breaks_off_is_never_taken_for_whole(folder: Path, tmp_path:
 def test_without_the_client_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("huggingface_hub", "huggingface_hub.constants", "huggingface_hub.utils"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(
-        ModelMissing, match=r"pip install 'identity-aware-streamer\[sam3\]', or give a folder with --from"
-    ):
+    with pytest.raises(ModelMissing, match=r"pip install -e '\.\[sam3\]', or give a folder with --from"):
         hub.pull(CheckpointStore(tmp_path), "sam3")
 
 
