@@ -262,7 +262,9 @@ def _show_import(imported: Sequence[Imported], told: Mapping[str, Sequence[str]]
         first = next(no for entry in imported for no in entry.enrolled.refused)
         raise PhotoRefused(f"nothing was kept of {refused}: {first.reason}")
     with_photos = sum(bool(entry.enrolled.kept) for entry in imported)
-    print(f"kept {_photos(kept)} of {_members(with_photos)}, refused {refused}", file=sys.stderr)
+    known = sum(one.duplicate for entry in imported for one in entry.enrolled.kept)
+    there = f" ({known} there already)" if known else ""
+    print(f"kept {_photos(kept)} of {_members(with_photos)}{there}, refused {refused}", file=sys.stderr)
 
 
 def _told(gallery: Gallery, model_id: str | None) -> dict[str, list[str]]:
@@ -284,7 +286,7 @@ def _usual_model(members: Sequence[Member]) -> str | None:
 
 def _row(member: Member) -> tuple[str, ...]:
     remarks = sum(photo.remark is not None for photo in member.photos)
-    about = f"{remarks} of the photos" if remarks else ""
+    about = f"{_photos(remarks)} with a remark" if remarks else ""
     shown = member.name if member.display_name == member.name else f"{member.name} ({member.display_name})"
     return shown, member.group or "", str(len(member.photos)), member.created_at[:19].replace("T", " "), about
 
