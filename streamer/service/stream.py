@@ -78,7 +78,7 @@ class Stream:
         self._encoder = StreamEncoder(asyncio.get_running_loop(), settings.video, on_rendered=self._rendered)
         self._viewers = Viewers(self._encoder, settings)
         self._recorder: Recorder | None = None
-        self._last_recording: dict[str, Any] | None = None
+        self._recording_lock = asyncio.Lock()
         self._results: Mailbox[FrameResult] = Mailbox(EVENTS_BACKLOG)
         self._subscribers: set[Mailbox[bytes]] = set()
         self._stalled: asyncio.Future[FrameResult] | None = None
@@ -229,30 +229,44 @@ class Stream:
     # Recording
 
     async def start_recording(self) -> dict[str, Any]:
-        """Begin a recording of what viewers see. Raises `StreamConflict` while one runs, `RecordingError`."""
-        if self._recorder is not None and not self._recorder.ended:
-            raise StreamConflict(f"stream {self.id} is being recorded already; stop that recording first")
-        await self._end_recording()
-        self._recorder = await asyncio.to_thread(
-            Recorder, self._recordings, self.id, self.target.member, keyframe=self._encoder.request_keyframe
-        )
-        self._encoder.add_sink(self._recorder)
-        return self._recorder.state()
+        """Begin a recording of what viewers see.
+
+        Raises:
+            StreamConflict: one runs already, or the stream is ending.
+            RecordingError: the disk does not take it.
+        """
+        # A caller that goes away half way must not leave a recorder that nobody knows of.
+        return await asyncio.shield(self._start_recording())
+
+    async def _start_recording(self) -> dict[str, Any]:
+        async with self._recording_lock:
+            if self._closed:
+                raise StreamConflict(f"stream {self.id} is ending; it takes no recording")
+            if self._recorder is not None and not self._recorder.ended:
+                raise StreamConflict(f"stream {self.id} is being recorded already; stop that recording first")
+            await self._end_recording()
+            recorder = await asyncio.to_thread(
+                Recorder, self._recordings, self.id, self.target.member, keyframe=self._encoder.request_keyframe
+            )
+            self._recorder = recorder
+            self._encoder.add_sink(recorder)
+            return recorder.state()
 
     async def stop_recording(self) -> dict[str, Any]:
         """End the recording; its final state. Raises `StreamUnknown` where none runs."""
-        if self._recorder is None:
-            raise StreamUnknown(f"stream {self.id} is not being recorded")
-        await self._end_recording()
-        assert self._last_recording is not None
-        return self._last_recording
+        async with self._recording_lock:
+            recorder = self._recorder
+            if recorder is None:
+                raise StreamUnknown(f"stream {self.id} is not being recorded")
+            await self._end_recording()
+            return recorder.state()
 
     async def _end_recording(self) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder is not None:
-            self._encoder.remove_sink(recorder)
-            await asyncio.to_thread(recorder.close)
-            self._last_recording = recorder.state()
+        """Under the lock: from looking at the recorder to having another or none, nobody else may do the same."""
+        if self._recorder is not None:
+            self._encoder.remove_sink(self._recorder)
+            await asyncio.to_thread(self._recorder.close)
+            self._recorder = None
 
     # What the API says
 
@@ -310,7 +324,8 @@ class Stream:
         for close in closing:
             await asyncio.to_thread(close)
         self._session.close()
-        await self._end_recording()
+        async with self._recording_lock:
+            await self._end_recording()
         await self._viewers.aclose()
         await asyncio.to_thread(self._encoder.close)
         self._results.close()

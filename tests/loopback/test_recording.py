@@ -1,0 +1,102 @@
+"""Recordings of streams that run: one at a time, ended with what they record, in step with their sidecars."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from streamer.egress.recordings import list_recordings
+from streamer.errors import StreamConflict, StreamUnknown
+from streamer.service.app import create_app
+from streamer.service.services import Services
+from streamer.service.settings import load
+from streamer.service.stream import Stream
+from tests import media
+
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture
+async def services(data_dir: Path) -> AsyncIterator[Services]:
+    app = create_app(load(None, {"data_dir": data_dir, "vision": {"engine": "none"}}))
+    async with app.router.lifespan_context(app):
+        yield app.state.services
+
+
+async def playing(services: Services, clip: Path, loop: bool = True) -> Stream:
+    """A stream of `clip` with a picture."""
+    stream = await services.streams.create({"kind": "file", "path": str(clip), "loop": loop})
+    await until(lambda: stream.info()["size"] is not None)
+    return stream
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+def recorders() -> int:
+    return sum(thread.name == "recorder" for thread in threading.enumerate())
+
+
+def running_files(services: Services) -> list[str]:
+    return [recording.path.name for recording in list_recordings(services.recordings) if recording.running]
+
+
+async def test_of_many_who_start_a_recording_at_once_one_does(services: Services, tmp_path: Path) -> None:
+    stream = await playing(services, media.video(tmp_path / "clip.mp4"))
+    answers = await asyncio.gather(*(stream.start_recording() for _ in range(5)), return_exceptions=True)
+    assert [type(answer) for answer in answers].count(StreamConflict) == 4, answers
+    assert recorders() == 1
+    await until(lambda: stream.info()["recording"]["frames"] > 3)
+    assert len(running_files(services)) == 1
+
+    answers = await asyncio.gather(*(stream.stop_recording() for _ in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers].count(StreamUnknown) == 2, answers
+    assert recorders() == 0
+    assert running_files(services) == []
+    assert len(list_recordings(services.recordings)) == 1
+
+
+async def test_starting_and_stopping_at_once_leaves_nothing_behind(services: Services, tmp_path: Path) -> None:
+    stream = await playing(services, media.video(tmp_path / "clip.mp4"))
+    for _ in range(5):
+        calls = (stream.start_recording(), stream.stop_recording(), stream.start_recording())
+        await asyncio.gather(*calls, return_exceptions=True)
+        with contextlib.suppress(StreamUnknown):
+            await stream.stop_recording()
+        assert recorders() == 0
+        assert running_files(services) == []
+
+
+async def test_a_recording_that_starts_while_its_stream_closes_ends_with_it(services: Services, tmp_path: Path) -> None:
+    for _ in range(3):
+        stream = await playing(services, media.video(tmp_path / "clip.mp4"))
+        starting = asyncio.ensure_future(stream.start_recording())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await services.streams.remove(stream.id)
+            await asyncio.wait([starting])
+        assert recorders() == 0
+        assert running_files(services) == []
+        with pytest.raises(StreamConflict, match="ending"):
+            await stream.start_recording()
+
+
+async def test_who_goes_away_while_a_recording_starts_leaves_one_that_can_be_stopped(
+    services: Services, tmp_path: Path
+) -> None:
+    stream = await playing(services, media.video(tmp_path / "clip.mp4"))
+    starting = asyncio.ensure_future(stream.start_recording())
+    await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait([starting])
+    await until(lambda: stream.info()["recording"] is not None)
+    await stream.stop_recording()
+    assert recorders() == 0
