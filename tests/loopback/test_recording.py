@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import av
 import pytest
 
 from streamer.egress.recordings import list_recordings
@@ -17,15 +18,22 @@ from streamer.service.services import Services
 from streamer.service.settings import load
 from streamer.service.stream import Stream
 from tests import media
+from tests.recordings import lines
 
 PATIENCE_SECONDS = 20.0
 
 
-@pytest.fixture
-async def services(data_dir: Path) -> AsyncIterator[Services]:
-    app = create_app(load(None, {"data_dir": data_dir, "vision": {"engine": "none"}}))
+@contextlib.asynccontextmanager
+async def serving(data_dir: Path, **vision: object) -> AsyncIterator[Services]:
+    app = create_app(load(None, {"data_dir": data_dir, "vision": vision}))
     async with app.router.lifespan_context(app):
         yield app.state.services
+
+
+@pytest.fixture
+async def services(data_dir: Path) -> AsyncIterator[Services]:
+    async with serving(data_dir, engine="none") as found:
+        yield found
 
 
 async def playing(services: Services, clip: Path, loop: bool = True) -> Stream:
@@ -43,6 +51,12 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def recorders() -> int:
     return sum(thread.name == "recorder" for thread in threading.enumerate())
+
+
+def picture_times(path: Path) -> list[float]:
+    """Seconds of each picture of a video, as a player sees them."""
+    with av.open(str(path)) as container:
+        return [float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.pts is not None]
 
 
 def running_files(services: Services) -> list[str]:
@@ -100,3 +114,18 @@ async def test_who_goes_away_while_a_recording_starts_leaves_one_that_can_be_sto
     await until(lambda: stream.info()["recording"] is not None)
     await stream.stop_recording()
     assert recorders() == 0
+
+
+async def test_the_times_of_the_pictures_are_those_of_the_sidecar_though_vision_is_late(data_dir: Path) -> None:
+    """A second recording of a stream that nobody watches, whose pictures come later than a keyframe can wait."""
+    async with serving(data_dir, engine="synthetic", synthetic_delay_seconds=0.4) as services:
+        await services.vision.wait_ready()
+        stream = await services.streams.create({"kind": "demo"})
+        await until(lambda: stream.info()["fps"]["vision"] > 0)
+        for _ in range(3):
+            await stream.start_recording()
+            await until(lambda: stream.info()["recording"]["frames"] > 5)
+            ended = await stream.stop_recording()
+            said = [line["pts"] for line in await asyncio.to_thread(lines, Path(ended["sidecar"]))]
+            shown = await asyncio.to_thread(picture_times, Path(ended["path"]))
+            assert [pts - said[0] for pts in said] == pytest.approx(shown, abs=0.002)
