@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 EVENTS_BACKLOG = 8
 """Results that may wait for the JSON encoder, and lines for one subscriber; the oldest makes room."""
+SOURCE_LOOK_SECONDS = 1.0
+"""Without a frame for so long we look whether one will ever come; what came last is encoded by then."""
 PRIVATE_STYLES: frozenset[Style] = frozenset({"hide", "only"})
 """Styles that promise to hide somebody: without vision the whole picture is blurred, never shown."""
 
@@ -105,7 +107,7 @@ class Stream:
 
     async def _run_frames(self) -> None:
         while True:
-            frame = await self._frames.aget()
+            frame = await self._next_frame()
             taken_at = time.monotonic()
             result, notice = await self._see(frame)
             self._notice = notice
@@ -118,6 +120,20 @@ class Stream:
             if self._subscribers:
                 self._results.put(self._latest)
             self._encoder.submit(RenderJob(frame, result, self.style, self.target, notice))
+
+    async def _next_frame(self) -> Frame:
+        """The newest frame. Where none will ever come any more, a recording ends. Raises `Closed`."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SOURCE_LOOK_SECONDS):
+                    return await self._frames.aget()
+            if self.source.over:
+                async with self._recording_lock:
+                    await self._close_recorder(self._why_over())
+
+    def _why_over(self) -> str:
+        state = self.source.state
+        return f"the source failed: {state.reason}" if state.phase == "failed" else "the source ended"
 
     async def _see(self, frame: Frame) -> tuple[FrameResult | None, str | None]:
         """The frame's result; or None and a notice, so that the picture goes on without vision."""
@@ -232,7 +248,7 @@ class Stream:
         """Begin a recording of what viewers see.
 
         Raises:
-            StreamConflict: one runs already, or the stream is ending.
+            StreamConflict: one runs already, the source is over, or the stream is ending.
             RecordingError: the disk does not take it.
         """
         # A caller that goes away half way must not leave a recorder that nobody knows of.
@@ -244,7 +260,9 @@ class Stream:
                 raise StreamConflict(f"stream {self.id} is ending; it takes no recording")
             if self._recorder is not None and not self._recorder.ended:
                 raise StreamConflict(f"stream {self.id} is being recorded already; stop that recording first")
-            await self._end_recording()
+            if self.source.over:
+                raise StreamConflict(f"stream {self.id} has nothing to record: {self._why_over()}")
+            await self._close_recorder()
             recorder = await asyncio.to_thread(
                 Recorder, self._recordings, self.id, self.target.member, keyframe=self._encoder.request_keyframe
             )
@@ -258,15 +276,15 @@ class Stream:
             recorder = self._recorder
             if recorder is None:
                 raise StreamUnknown(f"stream {self.id} is not being recorded")
-            await self._end_recording()
+            await self._close_recorder()
+            self._recorder = None
             return recorder.state()
 
-    async def _end_recording(self) -> None:
+    async def _close_recorder(self, reason: str = "stopped") -> None:
         """Under the lock: from looking at the recorder to having another or none, nobody else may do the same."""
         if self._recorder is not None:
             self._encoder.remove_sink(self._recorder)
-            await asyncio.to_thread(self._recorder.close)
-            self._recorder = None
+            await asyncio.to_thread(self._recorder.close, reason)
 
     # What the API says
 
@@ -325,7 +343,7 @@ class Stream:
             await asyncio.to_thread(close)
         self._session.close()
         async with self._recording_lock:
-            await self._end_recording()
+            await self._close_recorder()
         await self._viewers.aclose()
         await asyncio.to_thread(self._encoder.close)
         self._results.close()

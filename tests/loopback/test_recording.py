@@ -16,7 +16,7 @@ from streamer.errors import StreamConflict, StreamUnknown
 from streamer.service.app import create_app
 from streamer.service.services import Services
 from streamer.service.settings import load
-from streamer.service.stream import Stream
+from streamer.service.stream import SOURCE_LOOK_SECONDS, Stream
 from tests import media
 from tests.recordings import lines
 
@@ -129,3 +129,30 @@ async def test_the_times_of_the_pictures_are_those_of_the_sidecar_though_vision_
             said = [line["pts"] for line in await asyncio.to_thread(lines, Path(ended["sidecar"]))]
             shown = await asyncio.to_thread(picture_times, Path(ended["path"]))
             assert [pts - said[0] for pts in said] == pytest.approx(shown, abs=0.002)
+
+
+async def test_a_recording_ends_when_its_file_is_over(services: Services, tmp_path: Path) -> None:
+    clip = media.video(tmp_path / "clip.mp4", times_ms=range(0, 1500, 40))
+    stream = await playing(services, clip, loop=False)
+    started = await stream.start_recording()
+    await until(lambda: stream.info()["recording"]["ended_reason"] is not None)
+    assert stream.info()["source"]["state"]["phase"] == "ended"
+    state = stream.info()["recording"]
+    assert state["ended_reason"] == "the source ended"
+    assert recorders() == 0
+    (recording,) = list_recordings(services.recordings)
+    assert (recording.id, recording.running) == (started["id"], False)
+    last = (await asyncio.to_thread(lines, Path(state["sidecar"])))[-1]
+    assert last["pts"] == pytest.approx(1.48, abs=0.01), "the last picture is in it"
+    with pytest.raises(StreamConflict, match="nothing to record: the source ended"):
+        await stream.start_recording()
+    assert await stream.stop_recording() == state
+
+
+async def test_a_recording_goes_on_while_its_source_only_tries_again(services: Services) -> None:
+    stream = await services.streams.create({"kind": "whip"})
+    await stream.start_recording()
+    await asyncio.sleep(2 * SOURCE_LOOK_SECONDS)
+    assert stream.info()["recording"]["ended_reason"] is None
+    assert recorders() == 1
+    await stream.stop_recording()
