@@ -17,7 +17,7 @@ import av
 from av.container import OutputContainer
 
 from streamer.egress.encoder import PTS_RATE, EncodedFrame
-from streamer.egress.recordings import RUNNING, base_name, final_path, settle
+from streamer.egress.recordings import RUNNING, base_name, final_path, keep_private, settle
 from streamer.egress.sidecar import Sidecar
 from streamer.errors import RecordingError
 
@@ -59,7 +59,8 @@ class Recorder:
         self._ended_reason: str | None = None
         self._parts: list[_Part] = []
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            keep_private(folder)
             self._parts.append(_Part(folder, self._name(1)))
         except OSError as exc:
             raise RecordingError(f"cannot record to {folder}: {exc.strerror or exc}; choose another data_dir") from exc
@@ -182,6 +183,7 @@ class _Part:
         self._sidecar = Sidecar(self.path.with_suffix(".jsonl"))
         self._stream: Any = None
         try:
+            self.path.touch(mode=0o600, exist_ok=False)  # FFmpeg would let everybody read it
             # Fragments as it goes, one index at the end: a killed recording plays up to its last fragment, and one that
             # was closed is an ordinary MP4.
             self._container: OutputContainer | None = av.open(
@@ -193,6 +195,7 @@ class _Part:
         except BaseException:
             self._sidecar.close()
             self._sidecar.path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
             raise
 
     def write(self, frame: EncodedFrame) -> None:

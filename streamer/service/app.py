@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from streamer import __version__
-from streamer.egress.recordings import adopt_leftovers
+from streamer.egress.recordings import adopt_leftovers, keep_private
 from streamer.errors import GalleryUnavailable, VisionUnavailable
 from streamer.ingest.demo_cast import demo_members
 from streamer.jobs.runner import Jobs
@@ -50,6 +50,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     recordings = folder / "recordings"
     gallery = await asyncio.to_thread(Gallery, folder / "gallery")
     await asyncio.to_thread(adopt_leftovers, recordings)
+    await asyncio.to_thread(keep_private, recordings)
     await asyncio.to_thread(archives.sweep, gallery.folder)
     vision = Supervisor(settings.vision, folder)
     async with contextlib.AsyncExitStack() as stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import stat
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -156,3 +157,13 @@ async def test_a_recording_goes_on_while_its_source_only_tries_again(services: S
     assert stream.info()["recording"]["ended_reason"] is None
     assert recorders() == 1
     await stream.stop_recording()
+
+
+async def test_recordings_from_before_are_private_once_the_service_runs(data_dir: Path) -> None:
+    folder = data_dir / "recordings"
+    folder.mkdir(mode=0o755)
+    old = media.video(folder / "cam_rei_20261122T101500Z.mp4")
+    old.chmod(0o644)
+    async with serving(data_dir, engine="none") as services:
+        assert [recording.path for recording in list_recordings(services.recordings)] == [old]
+        assert (stat.S_IMODE(folder.stat().st_mode), stat.S_IMODE(old.stat().st_mode)) == (0o700, 0o600)
