@@ -56,7 +56,7 @@ class EncodedFrame:
     """H.264 access unit, Annex B, constrained baseline; keyframes carry SPS and PPS."""
     keyframe: bool
     pts: int
-    """1/90000 s; rises strictly."""
+    """1/90000 s; `pts_seconds`, or one tick after the picture before it where that is later: it rises strictly."""
     width: int
     height: int
     frame_index: int
@@ -114,6 +114,7 @@ class StreamEncoder:
         self._sinks: tuple[PacketSink, ...] = ()
         self._keyframe_wanted = False
         self._drawn: np.ndarray | None = None
+        self._drawn_job: RenderJob | None = None
         self._closed = False
         self._renderer = _Renderer(video, fps_hint)
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
@@ -183,20 +184,22 @@ class StreamEncoder:
                     job = self._jobs.get(timeout=STILL_SECONDS)
                 except TimeoutError:
                     if job is not None and self._keyframe_due():
-                        self._render(job, again=True)
+                        self._render(job)
                 else:
-                    self._render(job, again=False)
+                    self._render(job)
         except Closed:
             self._renderer.close()
 
-    def _render(self, job: RenderJob, again: bool) -> None:
+    def _render(self, job: RenderJob) -> None:
         sinks, renderer = self._sinks, self._renderer
         if not sinks and time.monotonic() - renderer.drawn_at < IDLE_DRAW_SECONDS:
             return
         start = time.monotonic()
-        if self._drawn is None or not again:
+        picture, new = self._drawn, job is not self._drawn_job
+        if picture is None or new:
             # Vision has seen it, and nobody else comes after.
-            self._drawn = draw(job.frame, job.result, job.style, job.target, job.notice, reuse=True)
+            picture = draw(job.frame, job.result, job.style, job.target, job.notice, reuse=True)
+            self._drawn, self._drawn_job = picture, job
         renderer.drawn_at = drawn = time.monotonic()
         encoded: list[EncodedFrame] = []
         if sinks:
@@ -204,10 +207,10 @@ class StreamEncoder:
             if keyframe:
                 self._keyframe_wanted = False
             line = _json_line(job) if any(sink.wants_result for sink in sinks) else None
-            encoded = renderer.encode(self._drawn, job, keyframe, again, line)
+            encoded = renderer.encode(picture, job, keyframe, line)
         done = time.monotonic()
         stats = RenderStats(job.frame.index, job.frame.captured_at, drawn - start, done - drawn if sinks else 0.0)
-        self._call_in_loop(self._deliver, encoded, None if again else stats)
+        self._call_in_loop(self._deliver, encoded, stats if new else None)
 
     def _keyframe_due(self) -> bool:
         return self._keyframe_wanted and time.monotonic() - self._renderer.keyframe_at >= KEYFRAME_GAP_SECONDS
@@ -229,20 +232,19 @@ class _Renderer:
         self._fps = fps
         self._codec: H264Encoder | None = None
         self._pts = -1
-        self._encoded_at = 0.0
         self._keyframe_pts = 0
         self.drawn_at = 0.0
         self.keyframe_at = 0.0
 
-    def encode(
-        self, i420: np.ndarray, job: RenderJob, keyframe: bool, again: bool, line: bytes | None
-    ) -> list[EncodedFrame]:
+    def encode(self, i420: np.ndarray, job: RenderJob, keyframe: bool, line: bytes | None) -> list[EncodedFrame]:
         """Encode (H * 3 // 2, W) uint8; a new size opens a new codec, which begins with a keyframe."""
         width, height = i420.shape[1], i420.shape[0] * 2 // 3
         if self._codec is None or self._codec.size != (width, height):
             self.close()
             self._codec = self._open(width, height)
-        pts = self._next_pts(job, again)
+        # A picture that is encoded again comes one tick after itself: the next one may be long under way, and its own
+        # time, which the sidecar says too, must still be to come.
+        pts = self._pts = max(round(job.frame.pts_seconds * PTS_RATE), self._pts + 1)
         if pts - self._keyframe_pts >= self._video.keyframe_seconds * PTS_RATE:
             keyframe = True
         frames = []
@@ -265,16 +267,6 @@ class _Renderer:
             log.warning("%s at %dx%d does not open (%s); encoding with %s", self.codec_name, width, height, exc, X264)
             self.codec_name = X264
             return H264Encoder(X264, width, height, self._fps, self._video)
-
-    def _next_pts(self, job: RenderJob, again: bool) -> int:
-        now = time.monotonic()
-        wanted = round(job.frame.pts_seconds * PTS_RATE)
-        if again and self._encoded_at:
-            wanted = self._pts + round((now - self._encoded_at) * PTS_RATE)
-        # Pictures encoded again, and clocks of sources, may have run ahead.
-        self._pts = max(wanted, self._pts + 1)
-        self._encoded_at = now
-        return self._pts
 
     def close(self) -> None:
         if self._codec is not None:

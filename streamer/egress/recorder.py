@@ -17,7 +17,7 @@ import av
 from av.container import OutputContainer
 
 from streamer.egress.encoder import PTS_RATE, EncodedFrame
-from streamer.egress.recordings import RUNNING, base_name, final_path, settle
+from streamer.egress.recordings import RUNNING, base_name, final_path, keep_private, settle
 from streamer.egress.sidecar import Sidecar
 from streamer.errors import RecordingError
 
@@ -53,13 +53,14 @@ class Recorder:
         self._keyframe = keyframe
         self._frames: deque[EncodedFrame] = deque()
         self._more = threading.Condition()
-        self._closing = False
+        self._closing: str | None = None
         self._starved = True
         self._dropped = 0
         self._ended_reason: str | None = None
         self._parts: list[_Part] = []
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            keep_private(folder)
             self._parts.append(_Part(folder, self._name(1)))
         except OSError as exc:
             raise RecordingError(f"cannot record to {folder}: {exc.strerror or exc}; choose another data_dir") from exc
@@ -112,19 +113,25 @@ class Recorder:
 
     def closed(self) -> None:
         """The encoder ended: write what waits, then end."""
-        with self._more:
-            self._closing = True
-            self._more.notify()
+        self._end("stopped")
 
-    def close(self) -> None:
-        """End the recording and wait for its final name, at most 5 s. Twice is fine; not in the event loop."""
-        self.closed()
+    def close(self, reason: str = "stopped") -> None:
+        """End the recording and wait for its final name, at most 5 s. Twice is fine; not in the event loop.
+
+        `reason` is said in `state()`, unless it has ended for another one.
+        """
+        self._end(reason)
         self._thread.join(CLOSE_SECONDS)
+
+    def _end(self, reason: str) -> None:
+        with self._more:
+            self._closing = self._closing or reason
+            self._more.notify()
 
     # The recorder's thread
 
     def _run(self) -> None:
-        reason = "stopped"
+        reason = None
         try:
             while (frame := self._next()) is not None:
                 self._write(frame)
@@ -135,16 +142,14 @@ class Recorder:
         try:
             self._parts[-1].close()
         except (OSError, ValueError) as exc:
-            reason = (
-                f"could not be finished: {getattr(exc, 'strerror', None) or exc}" if reason == "stopped" else reason
-            )
+            reason = reason or f"could not be finished: {getattr(exc, 'strerror', None) or exc}"
         with self._more:
-            self._ended_reason = reason
+            self._ended_reason = reason or self._closing or "stopped"
             self._frames.clear()
 
     def _next(self) -> EncodedFrame | None:
         with self._more:
-            self._more.wait_for(lambda: self._frames or self._closing)
+            self._more.wait_for(lambda: self._frames or self._closing is not None)
             return self._frames.popleft() if self._frames else None
 
     def _write(self, frame: EncodedFrame) -> None:
@@ -178,6 +183,7 @@ class _Part:
         self._sidecar = Sidecar(self.path.with_suffix(".jsonl"))
         self._stream: Any = None
         try:
+            self.path.touch(mode=0o600, exist_ok=False)  # FFmpeg would let everybody read it
             # Fragments as it goes, one index at the end: a killed recording plays up to its last fragment, and one that
             # was closed is an ordinary MP4.
             self._container: OutputContainer | None = av.open(
@@ -189,6 +195,7 @@ class _Part:
         except BaseException:
             self._sidecar.close()
             self._sidecar.path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
             raise
 
     def write(self, frame: EncodedFrame) -> None:

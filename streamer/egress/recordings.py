@@ -57,6 +57,22 @@ def final_path(path: Path) -> Path:
     return path.with_name(path.name.replace(f"{RUNNING}.", "."))
 
 
+def keep_private(folder: Path) -> None:
+    """Let nobody but the owner into `folder` and at the recordings in it: people are in them, and in their names.
+
+    Blocks. What the file system refuses (somebody else's file) stays as it is, with a warning.
+    """
+    paths = [folder, *folder.glob("*.mp4"), *folder.glob("*.jsonl")] if folder.is_dir() else []
+    for path in paths:
+        try:
+            if (path is folder or not path.is_symlink()) and path.stat().st_mode & 0o077:
+                path.chmod(0o700 if path is folder else 0o600)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            log.warning("others may read %s, and it cannot be changed: %s; see to its owner", path, exc.strerror or exc)
+
+
 def list_recordings(folder: Path) -> list[Recording]:
     """Recordings in `folder`, newest first; a folder that is not there holds none."""
     found = []

@@ -12,7 +12,8 @@ class Sidecar:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines = 0
-        self._file = path.open("xb", buffering=0)
+        path.touch(mode=0o600, exist_ok=False)  # names of people stand in it
+        self._file = path.open("ab", buffering=0)
 
     def write(self, line: bytes) -> None:
         """Append `line` (without its end). It is with the operating system when this returns."""

@@ -56,6 +56,10 @@ class Source(Protocol):
     def fps(self) -> float | None:
         """Frames per second that it sends, as measured or announced; None: unknown yet."""
 
+    @property
+    def over(self) -> bool:
+        """No frame will ever come any more: its input ended, it was closed, or it failed and is not tried again."""
+
     def start(self, slot: LatestSlot[Frame]) -> None:
         """Begin to put frames into `slot`; returns at once. Only once in a source's life."""
 
@@ -123,6 +127,11 @@ class ThreadedSource:
     def fps(self) -> float | None:
         """Frames per second that it sends, as measured or announced; None: unknown yet."""
         return self._timeline.fps
+
+    @property
+    def over(self) -> bool:
+        """No frame will ever come any more: its input ended, it was closed, or it failed and is not tried again."""
+        return self._stopping.is_set() or (self._thread is not None and not self._thread.is_alive())
 
     def start(self, slot: LatestSlot[Frame]) -> None:
         """Begin to put frames into `slot`; returns at once. Only once in a source's life."""

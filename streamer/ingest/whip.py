@@ -75,6 +75,10 @@ class WhipSource:
         """Frames per second as measured; None before the first publisher. Browsers lower it as they please."""
         return self._clock.fps
 
+    @property
+    def over(self) -> bool:
+        return self._closed
+
     def describe(self) -> dict[str, object]:
         return {"kind": self.kind}
 

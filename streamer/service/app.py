@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from streamer import __version__
-from streamer.egress.recordings import adopt_leftovers
+from streamer.egress.recordings import adopt_leftovers, keep_private
 from streamer.errors import GalleryUnavailable, VisionUnavailable
 from streamer.ingest.demo_cast import demo_members
 from streamer.jobs.runner import Jobs
@@ -54,6 +54,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         gallery = await asyncio.to_thread(Gallery, folder / "gallery")
         stack.push_async_callback(asyncio.to_thread, gallery.close)
         await asyncio.to_thread(adopt_leftovers, recordings)
+        await asyncio.to_thread(keep_private, recordings)
         await asyncio.to_thread(archives.sweep, gallery.folder)
         vision = Supervisor(settings.vision, folder)
         jobs = await asyncio.to_thread(Jobs, settings, folder / "jobs", recordings)

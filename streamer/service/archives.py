@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
@@ -21,6 +20,7 @@ from starlette.exceptions import HTTPException
 from streamer.service import importing, schemas
 from streamer.service.archive import Archive
 from streamer.service.export import export_members
+from streamer.service.files import FileAnswer
 from streamer.service.importing import Imported
 from streamer.service.member_bodies import KeptPhoto, RefusedPhoto, kept_of, refused_of
 from streamer.service.problems import problem
@@ -58,7 +58,7 @@ class ImportReport(BaseModel):
     members: list[ImportedMember]
 
 
-@router.get("", response_class=FileResponse, responses={200: {"content": {MEDIA_TYPE: {}}}})
+@router.get("", response_class=FileAnswer, responses={200: {"content": {MEDIA_TYPE: {}}}})
 async def export(parts: ServicesDep, group: Group = None) -> Response:
     """Everybody, or a group, with photos and rejected faces as a zip archive. 422 where there is nobody."""
     folder = await asyncio.to_thread(_folder, parts.gallery.folder)
@@ -70,7 +70,7 @@ async def export(parts: ServicesDep, group: Group = None) -> Response:
         raise
     name = "members.zip" if group is None else f"{member_name.key(group).replace('/', '-')}.zip"
     done = BackgroundTask(folder.cleanup)
-    return FileResponse(file, media_type=MEDIA_TYPE, filename=name, background=done)
+    return FileAnswer(file, media_type=MEDIA_TYPE, filename=name, background=done)
 
 
 _BODY = {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}

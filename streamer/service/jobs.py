@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
@@ -22,6 +22,7 @@ from streamer.jobs.folder import POSTER
 from streamer.jobs.job import Job, JobSpec, Kind, State
 from streamer.jobs.runner import Jobs
 from streamer.service import bundle, schemas
+from streamer.service.files import FileAnswer
 from streamer.service.schemas import Timeline
 from streamer.service.services import Services, ServicesDep
 from streamer.service.uploads import MAX_FILES, receive
@@ -161,7 +162,7 @@ async def delete_job(job_id: str, parts: ServicesDep) -> Response:
 @router.head("/{job_id}/files/{name:path}", include_in_schema=False)
 @router.get(
     "/{job_id}/files/{name:path}",
-    response_class=FileResponse,
+    response_class=FileAnswer,
     responses={200: {"content": {"*/*": {}}}, 206: {"description": "The part that `Range` asked for."}},
 )
 async def get_file(job_id: str, name: str, parts: ServicesDep) -> Response:
@@ -185,7 +186,7 @@ async def get_bundle(job_id: str, parts: ServicesDep) -> Response:
 
 
 @router.head("/{job_id}/inputs/{number}", include_in_schema=False)
-@router.get("/{job_id}/inputs/{number}", response_class=FileResponse, responses={200: {"content": {"*/*": {}}}})
+@router.get("/{job_id}/inputs/{number}", response_class=FileAnswer, responses={200: {"content": {"*/*": {}}}})
 async def get_input(job_id: str, number: int, parts: ServicesDep) -> Response:
     """The n-th file (from 0) that was uploaded for a job, as it came."""
     job = await parts.jobs.get(job_id)
@@ -231,7 +232,7 @@ async def _check_members(spec: JobSpec, parts: Services) -> None:
 def _file(path: Path, name: str) -> Response:
     media_type = _media_type(name)
     known = media_type is not None
-    return FileResponse(
+    return FileAnswer(
         path,
         media_type=media_type or "application/octet-stream",
         filename=name,

@@ -7,12 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
 
 from streamer.egress.poster import poster
 from streamer.egress.presence import presences
 from streamer.egress.recordings import Recording, delete_recording, find_recording, list_recordings
 from streamer.errors import StreamUnknown
+from streamer.service.files import FileAnswer
 from streamer.service.schemas import Problem, RecordingInfo, RecordingState, Timeline
 from streamer.service.services import ServicesDep
 
@@ -43,21 +43,19 @@ async def list_all(request: Request, parts: ServicesDep) -> Any:
 @router.head("/api/recordings/{recording_id}", include_in_schema=False)
 @router.get(
     "/api/recordings/{recording_id}",
-    response_class=FileResponse,
+    response_class=FileAnswer,
     responses={200: {"content": {"video/mp4": {}}}, 206: {"description": "The part that `Range` asked for."}},
 )
 async def media(recording_id: str, parts: ServicesDep) -> Response:
     """The video, MP4 with H.264. `Range` works, so a player can seek."""
     found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
-    return FileResponse(
-        found.path, media_type="video/mp4", filename=f"{found.id}.mp4", content_disposition_type="inline"
-    )
+    return FileAnswer(found.path, media_type="video/mp4", filename=f"{found.id}.mp4", content_disposition_type="inline")
 
 
 @router.head("/api/recordings/{recording_id}/sidecar", include_in_schema=False)
 @router.get(
     "/api/recordings/{recording_id}/sidecar",
-    response_class=FileResponse,
+    response_class=FileAnswer,
     responses={200: {"content": {"application/jsonl": {}}}},
 )
 async def sidecar(recording_id: str, parts: ServicesDep) -> Response:
@@ -65,7 +63,7 @@ async def sidecar(recording_id: str, parts: ServicesDep) -> Response:
     found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
     if found.sidecar is None:
         raise StreamUnknown(f"recording {recording_id} has no sidecar")
-    return FileResponse(found.sidecar, media_type="application/jsonl", filename=f"{found.id}.jsonl")
+    return FileAnswer(found.sidecar, media_type="application/jsonl", filename=f"{found.id}.jsonl")
 
 
 @router.get("/api/recordings/{recording_id}/timeline", response_model=Timeline)

@@ -158,7 +158,7 @@ class RecordingState(_Answer):
     duration_seconds: float
     bytes: int
     ended_reason: str | None = Field(
-        None, description="`stopped`, or why it ended by itself (disk full); null while it runs."
+        None, description="`stopped`, or why it ended by itself (disk full, source over); null while it runs."
     )
 
 

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 EVENTS_BACKLOG = 8
 """Results that may wait for the JSON encoder, and lines for one subscriber; the oldest makes room."""
+SOURCE_LOOK_SECONDS = 1.0
+"""Without a frame for so long we look whether one will ever come; what came last is encoded by then."""
 PRIVATE_STYLES: frozenset[Style] = frozenset({"hide", "only"})
 """Styles that promise to hide somebody: without vision the whole picture is blurred, never shown."""
 
@@ -78,7 +80,7 @@ class Stream:
         self._encoder = StreamEncoder(asyncio.get_running_loop(), settings.video, on_rendered=self._rendered)
         self._viewers = Viewers(self._encoder, settings)
         self._recorder: Recorder | None = None
-        self._last_recording: dict[str, Any] | None = None
+        self._recording_lock = asyncio.Lock()
         self._results: Mailbox[FrameResult] = Mailbox(EVENTS_BACKLOG)
         self._subscribers: set[Mailbox[bytes]] = set()
         self._stalled: asyncio.Future[FrameResult] | None = None
@@ -105,7 +107,7 @@ class Stream:
 
     async def _run_frames(self) -> None:
         while True:
-            frame = await self._frames.aget()
+            frame = await self._next_frame()
             taken_at = time.monotonic()
             result, notice = await self._see(frame)
             self._notice = notice
@@ -118,6 +120,20 @@ class Stream:
             if self._subscribers:
                 self._results.put(self._latest)
             self._encoder.submit(RenderJob(frame, result, self.style, self.target, notice))
+
+    async def _next_frame(self) -> Frame:
+        """The newest frame. Where none will ever come any more, a recording ends. Raises `Closed`."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SOURCE_LOOK_SECONDS):
+                    return await self._frames.aget()
+            if self.source.over:
+                async with self._recording_lock:
+                    await self._close_recorder(self._why_over())
+
+    def _why_over(self) -> str:
+        state = self.source.state
+        return f"the source failed: {state.reason}" if state.phase == "failed" else "the source ended"
 
     async def _see(self, frame: Frame) -> tuple[FrameResult | None, str | None]:
         """The frame's result; or None and a notice, so that the picture goes on without vision."""
@@ -229,30 +245,46 @@ class Stream:
     # Recording
 
     async def start_recording(self) -> dict[str, Any]:
-        """Begin a recording of what viewers see. Raises `StreamConflict` while one runs, `RecordingError`."""
-        if self._recorder is not None and not self._recorder.ended:
-            raise StreamConflict(f"stream {self.id} is being recorded already; stop that recording first")
-        await self._end_recording()
-        self._recorder = await asyncio.to_thread(
-            Recorder, self._recordings, self.id, self.target.member, keyframe=self._encoder.request_keyframe
-        )
-        self._encoder.add_sink(self._recorder)
-        return self._recorder.state()
+        """Begin a recording of what viewers see.
+
+        Raises:
+            StreamConflict: one runs already, the source is over, or the stream is ending.
+            RecordingError: the disk does not take it.
+        """
+        # A caller that goes away half way must not leave a recorder that nobody knows of.
+        return await asyncio.shield(self._start_recording())
+
+    async def _start_recording(self) -> dict[str, Any]:
+        async with self._recording_lock:
+            if self._closed:
+                raise StreamConflict(f"stream {self.id} is ending; it takes no recording")
+            if self._recorder is not None and not self._recorder.ended:
+                raise StreamConflict(f"stream {self.id} is being recorded already; stop that recording first")
+            if self.source.over:
+                raise StreamConflict(f"stream {self.id} has nothing to record: {self._why_over()}")
+            await self._close_recorder()
+            recorder = await asyncio.to_thread(
+                Recorder, self._recordings, self.id, self.target.member, keyframe=self._encoder.request_keyframe
+            )
+            self._recorder = recorder
+            self._encoder.add_sink(recorder)
+            return recorder.state()
 
     async def stop_recording(self) -> dict[str, Any]:
         """End the recording; its final state. Raises `StreamUnknown` where none runs."""
-        if self._recorder is None:
-            raise StreamUnknown(f"stream {self.id} is not being recorded")
-        await self._end_recording()
-        assert self._last_recording is not None
-        return self._last_recording
+        async with self._recording_lock:
+            recorder = self._recorder
+            if recorder is None:
+                raise StreamUnknown(f"stream {self.id} is not being recorded")
+            await self._close_recorder()
+            self._recorder = None
+            return recorder.state()
 
-    async def _end_recording(self) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder is not None:
-            self._encoder.remove_sink(recorder)
-            await asyncio.to_thread(recorder.close)
-            self._last_recording = recorder.state()
+    async def _close_recorder(self, reason: str = "stopped") -> None:
+        """Under the lock: from looking at the recorder to having another or none, nobody else may do the same."""
+        if self._recorder is not None:
+            self._encoder.remove_sink(self._recorder)
+            await asyncio.to_thread(self._recorder.close, reason)
 
     # What the API says
 
@@ -310,7 +342,8 @@ class Stream:
         for close in closing:
             await asyncio.to_thread(close)
         self._session.close()
-        await self._end_recording()
+        async with self._recording_lock:
+            await self._close_recorder()
         await self._viewers.aclose()
         await asyncio.to_thread(self._encoder.close)
         self._results.close()

@@ -112,6 +112,35 @@ async def test_a_first_picture_that_is_encoded_again_has_its_own_time(encoder: S
     assert [frame.pts for frame in sink.frames] == [40 * 90_000, 42 * 90_000, 44 * 90_000]
 
 
+async def test_a_picture_that_is_encoded_again_takes_no_time_from_those_that_are_late(encoder: StreamEncoder) -> None:
+    """Vision may be far behind the source: what was made long before the picture is repeated comes long after it."""
+    early, late = Collector(), Collector()
+    encoder.add_sink(early)
+    await feed(encoder, early, [job(0, pts=40.0)])
+    encoder.add_sink(late)
+    await late.wait(1)
+    await feed(encoder, late, [job(1, pts=40.04), job(2, pts=40.08)])
+    assert [frame.frame_index for frame in late.frames] == [0, 1, 2]
+    assert [frame.pts - 40 * 90_000 for frame in late.frames] == [1, 3600, 7200]
+
+
+async def test_who_joins_gets_the_newest_picture_with_its_own_result(encoder: StreamEncoder) -> None:
+    """While nobody watches most pictures are not even drawn; the one that is shown then is not the last one drawn."""
+    encoder.submit(job(0))
+    async with asyncio.timeout(10):
+        while encoder.snapshot_i420() is None:
+            await asyncio.sleep(0.01)
+        encoder.submit(job(9))
+        while encoder._jobs._full:
+            await asyncio.sleep(0.01)
+    sink = Collector(wants_result=True)
+    encoder.add_sink(sink)
+    await sink.wait(1)
+    assert sink.frames[0].frame_index == json.loads(sink.frames[0].result_json or b"")["frame"] == 9
+    luma = decoded(sink.frames)[0].to_ndarray()[:HEIGHT].astype(int)
+    assert np.abs(luma - texture(WIDTH, HEIGHT, 9)[:HEIGHT]).mean() < 3
+
+
 async def test_keyframes_come_by_time_not_by_count(encoder: StreamEncoder) -> None:
     sink = Collector()
     encoder.add_sink(sink)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -19,6 +21,7 @@ from streamer.egress.recordings import (
     boxes,
     delete_recording,
     find_recording,
+    keep_private,
     list_recordings,
 )
 from streamer.errors import RecordingError, StreamConflict, StreamUnknown
@@ -147,6 +150,51 @@ def test_a_removed_folder_ends_the_recording_with_its_reason(record: Callable[..
     assert "removed" in recorder.state()["ended_reason"]
     recorder.put(next(frames))
     recorder.close()
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    """Files are readable by everybody unless somebody sees to it."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Permissions of the folder (".") and of what is in it."""
+    found = {path.name: path for path in folder.iterdir()} | {".": folder}
+    return {name: stat.S_IMODE(path.stat().st_mode) for name, path in found.items()}
+
+
+@pytest.mark.usefixtures("usual_umask")
+@pytest.mark.parametrize("there", [False, True])
+def test_nobody_else_can_read_a_recording(record: Callable[..., Recorder], tmp_path: Path, there: bool) -> None:
+    folder = tmp_path / "recordings"
+    if there:
+        folder.mkdir(mode=0o755)
+    recorder = record("rei")
+    for frame in (*encoded(3), *encoded(3, size=(640, 360), start=3)):
+        recorder.put(frame)
+    written(recorder, 6)
+    assert set(modes(folder).values()) == {0o700, 0o600}
+    recorder.close()
+    assert modes(folder).pop(".") == 0o700
+    assert [mode for name, mode in modes(folder).items() if name != "."] == [0o600] * 4
+
+
+@pytest.mark.usefixtures("usual_umask")
+def test_what_is_there_already_is_made_private(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "recordings", tmp_path / "elsewhere.mp4"
+    folder.mkdir(mode=0o755)
+    for path in (folder / "a.mp4", folder / "a.jsonl", folder / f"b{RUNNING}.mp4", folder / "notes.txt", elsewhere):
+        path.write_bytes(b"")
+    (folder / "link.mp4").symlink_to(elsewhere)
+    keep_private(folder)
+    kept = modes(folder)
+    assert [kept[name] for name in (".", "a.mp4", "a.jsonl", f"b{RUNNING}.mp4")] == [0o700, 0o600, 0o600, 0o600]
+    assert kept["notes.txt"] == 0o644, "not ours"
+    assert kept["link.mp4"] == 0o644, "where a link leads is not ours either"
+    keep_private(tmp_path / "never")
 
 
 def test_a_folder_that_cannot_be_made_is_refused_with_its_name(tmp_path: Path) -> None:

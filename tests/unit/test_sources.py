@@ -138,6 +138,21 @@ def _is_open(fd: str) -> bool:
     return os.path.lexists(f"/proc/self/fd/{fd}")
 
 
+def test_a_source_is_over_when_no_picture_will_come_any_more(tmp_path: Path) -> None:
+    clip = media.video(tmp_path / "clip.mp4", times_ms=range(0, 200, 40))
+    once, endless = FileSource(clip, loop=False), FileSource(clip)
+    missing, closed = FileSource(tmp_path / "none.mp4"), FileSource(clip)
+    with playing(once) as slot, playing(endless), playing(missing):
+        assert not once.over
+        take(slot, 1)
+        reach(once, "ended")
+        until(lambda: once.over and missing.over)
+        assert not endless.over
+    assert endless.over
+    closed.close()
+    assert closed.over
+
+
 def test_a_source_starts_once_and_closes_before_it_starts(tmp_path: Path) -> None:
     source = FileSource(tmp_path / "none.mp4")
     source.close()
