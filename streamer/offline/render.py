@@ -78,7 +78,7 @@ def render(
         if interrupted:
             resume.discard(names)
         else:
-            resume.settle(names, whole=True)
+            resume.settle(names, names, whole=True)
         meter.finish()
         notes = []
         if not interrupted and film.output.frames != story.lines:

@@ -470,6 +470,12 @@ def test_a_signal_leaves_a_whole_file_and_resume_goes_on(people: Path, tmp_path:
     assert frames(out) == len(told(out.with_suffix(".jsonl"))) == LONG_SECONDS * 25
     assert result["seen"]["eileen"] > LONG_SECONDS * 23
     assert sorted(file.name for file in tmp_path.iterdir()) == ["long.mp4", "out.jsonl", "out.mp4"]
+    # A script that always says --resume finds nothing left to do.
+    whole = out.read_bytes()
+    again = streamer(people, "video", str(clip), "--member", "eileen", "--out", str(out), "--resume")
+    assert again.returncode == 0, again.stderr
+    assert f"{out} is finished already; leave --resume out to make it anew" in again.stderr + again.stdout
+    assert out.read_bytes() == whole
 
 
 def test_a_killed_run_leaves_what_resume_goes_on_with(people: Path, tmp_path: Path) -> None:
