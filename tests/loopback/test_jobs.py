@@ -435,3 +435,10 @@ async def test_the_timeline_and_the_picture_of_a_recording(data_dir: Path) -> No
         assert picture.content.startswith(b"\xff\xd8")
         assert listed["b"]["timeline_url"] is None
         check_problem(await running.client.get("/api/recordings/b/timeline"), 404, "no sidecar")
+
+
+async def test_json_that_is_not_called_so_is_told_the_header(data_dir: Path) -> None:
+    async with service(data_dir) as running:
+        for headers in ({"Content-Type": "application/x-www-form-urlencoded"}, {}):
+            sent = await running.client.post("/api/jobs", content=b'{"kind": "render"}', headers=headers)
+            check_problem(sent, 415, "Content-Type: application/json", "multipart/form-data")
