@@ -118,6 +118,7 @@ def _result(said: dict[str, Any], masks: bool) -> FrameResult:
         bool(said["identified"]),
         tuple(tracks),
         labels,
+        between_shots=bool(said.get("between_shots")),
     )
 
 

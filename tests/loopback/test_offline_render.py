@@ -76,13 +76,16 @@ def test_a_picture_without_a_line_is_frosted_as_a_whole(sight: Sight, tmp_path: 
 
 
 @pytest.mark.parametrize("style", PRIVATE)
-def test_a_line_of_a_picture_that_vision_did_not_see_frosts_it(sight: Sight, tmp_path: Path, style: Style) -> None:
-    """A recording has such lines: of the time in which vision was away."""
+@pytest.mark.parametrize("unsure", [{"engine": "none"}, {"between_shots": True}])
+def test_a_line_that_tells_nobody_apart_frosts_the_picture(
+    sight: Sight, tmp_path: Path, style: Style, unsure: dict[str, object]
+) -> None:
+    """In a recording: of the time in which vision was away. In both: while one shot fades into the next."""
     clip = media.video(tmp_path / "in.mp4", times_ms=range(0, 400, 40))
     sidecar = told(sight, clip)
     lines = [json.loads(line) for line in sidecar.read_text().splitlines()]
     for line in lines[:4]:
-        line.update(engine="none", tracks=[])
+        line.update(tracks=[], **unsure)
     sidecar.write_text("".join(json.dumps(line) + "\n" for line in lines))
     sharp = made(sight, clip, sidecar, style)
     assert max(sharp[:3]) < 0.3 < 0.7 < min(sharp[3:])
