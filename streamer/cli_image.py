@@ -53,6 +53,9 @@ def image(
     box: Annotated[
         str | None, typer.Option("--box", metavar="X0,Y0,X1,Y1", help="The person in this box, in pixels.")
     ] = None,
+    all_files: Annotated[
+        bool, typer.Option("--all-files", help="Of a folder every file, also one that has no image's name.")
+    ] = False,
     progress_json: JsonOption = False,
 ) -> None:
     """Find a member in photos: annotated.png, overlay.png, cutout.png and result.json for each."""
@@ -68,7 +71,7 @@ def image(
         from streamer.offline.photo import PhotoOrder, check_outputs, output_folder
         from streamer.offline.sight import Sight, check_members
 
-        files = _files(photo)
+        files = _files(photo, all_files)
         names = check_members(settings, [member])
         teller.stage("loading models")
         sight = Sight.load(settings, teller.stage)
@@ -127,12 +130,12 @@ def _row(found: PhotoResult, outputs: list[str], seconds: float) -> _Row:
     return _Row(found.name, bool(found.shown), best, seconds, tuple(outputs))
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, all_files: bool) -> list[Path]:
     from streamer.service import photo_folder
 
     if not path.is_dir():
         return [path]
-    files = photo_folder.images(path)
+    files = photo_folder.images(path, all_files)
     if not files:
         raise PhotoRefused(f"{photo_folder.shown(path)}: no image files that can be read in this folder")
     return files

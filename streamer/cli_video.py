@@ -51,7 +51,10 @@ def video(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what a stopped run left.")] = False,
     progress_json: JsonOption = False,
 ) -> None:
-    """Follow members through a video file. Ctrl-C ends in order: the files are whole so far, and --resume goes on."""
+    """Follow members through a video file. Ctrl-C ends in order: the files are whole so far, and --resume goes on.
+
+    A finished file that is there already stays until the new one is whole; with --resume it is left as it is.
+    """
     look = look_of(style, fancam, transparent)
     if from_seconds is not None and to_seconds is not None and to_seconds <= from_seconds:
         raise typer.BadParameter(f"{to_seconds:g} is not after --from {from_seconds:g}", param_hint="--to")
@@ -61,17 +64,19 @@ def video(
         # Here, not above: the libraries of models and media take a second to import.
         from streamer.offline.cast import Cast
         from streamer.offline.sight import Sight, check_members
-        from streamer.offline.video import VideoOrder, check_clip, process
+        from streamer.offline.video import VideoOrder, check_clip, finished, process
 
         cast = Cast.of(check_members(settings, member), prompt, look.style)
         order = VideoOrder(clip, out, cast, look, sidecar, every, from_seconds, to_seconds, resume)
         order.check()
-        check_clip(clip)
-        teller.stage("loading models")
-        sight = Sight.load(settings, teller.stage)
-        if stop.is_set():
-            raise typer.Exit(EXIT_INTERRUPTED)
-        done = process(order, sight, teller, stop)
+        done = finished(order)
+        if done is None:
+            check_clip(clip)
+            teller.stage("loading models")
+            sight = Sight.load(settings, teller.stage)
+            if stop.is_set():
+                raise typer.Exit(EXIT_INTERRUPTED)
+            done = process(order, sight, teller, stop)
     deliver(done, teller)
 
 
@@ -96,6 +101,10 @@ def deliver(done: VideoResult, teller: Teller) -> None:
     """Say what became of it; exit with 130 where it was stopped."""
     teller.result(done.summary())
     console = teller.console
+    if done.already:
+        said = f"{escape(str(done.output))} is finished already; leave --resume out to make it anew"
+        console.print(said, soft_wrap=True)
+        return
     _table(done, console)
     if done.interrupted:
         if done.frames and done.sidecar is not None:

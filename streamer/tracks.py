@@ -12,6 +12,10 @@ Box = tuple[float, float, float, float]
 
 Style = Literal["annotated", "overlay", "cutout", "hide", "only", "none"]
 STYLES: tuple[Style, ...] = ("annotated", "overlay", "cutout", "hide", "only", "none")
+PRIVATE_STYLES: tuple[Style, ...] = ("hide", "only")
+"""They promise to hide somebody: a picture of which nothing is known is frosted as a whole."""
+NO_ENGINE = "none"
+"""The engine of a result that says nothing about its picture: vision was away, or there is none."""
 
 LABEL_TRACK = 0x3F
 """Low six bits of a label-map byte: 0 background, n = the track whose `label` is n."""
@@ -70,6 +74,7 @@ class FrameResult:
     width: int
     height: int
     engine: str
+    """Its name; `NO_ENGINE`: this result says nothing."""
     identified: bool
     """Identity (face detection and recognition) ran on this frame."""
     tracks: tuple[Track, ...]

@@ -30,7 +30,7 @@ def main() -> int:
         parser.add_argument(f"--{option}")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sidecar", type=Path)
-    for flag in ("transparent", "resume", "progress-json"):
+    for flag in ("transparent", "resume", "all-files", "progress-json"):
         parser.add_argument(f"--{flag}", action="store_true")
     args = parser.parse_args()
     if args.source.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ TIMEOUT = httpx.Timeout(10.0, connect=2.0)
 """Seconds. Enrolment gets its own, longer one: the worker may have to load its models first."""
 ENROL_TIMEOUT = httpx.Timeout(120.0, connect=2.0)
 IMPORT_TIMEOUT = httpx.Timeout(1800.0, connect=2.0)
+_CALL = re.compile(r"; (GET|POST|PUT|PATCH|DELETE) /\S+ lists them$")
 
 
 class ServiceError(Exception):
@@ -262,8 +264,13 @@ def _line(response: httpx.Response, problem: Json) -> str:
         return "the service wants a token: start the dashboard with the same STREAMER_TOKEN as the service"
     line = problem.get("detail") or problem.get("title")
     if isinstance(line, str) and line.strip():
-        return line
+        return without_call(line)
     return f"the service answered {response.status_code} {response.reason_phrase}".rstrip()
+
+
+def without_call(line: str) -> str:
+    """The line of an error without the call at its end that helps users of the API: a page has its own ways there."""
+    return _CALL.sub("", line)
 
 
 def _items(answer: Any, key: str) -> list[Json]:

@@ -11,7 +11,7 @@ from html import escape
 import streamlit as st
 
 from ui import readouts
-from ui.client import Json, Service, ServiceError
+from ui.client import Json, Service, ServiceError, without_call
 from ui.connection import plain, remember, service
 
 EVERY_SECONDS = 1.0
@@ -95,7 +95,7 @@ def state(job: Json) -> tuple[str, str]:
         case "cancelled":
             return "", "Cancelled"
         case other:
-            return "bad", f"{str(other).capitalize()}: {job.get('reason') or 'no reason was said'}"
+            return "bad", f"{str(other).capitalize()}: {without_call(job.get('reason') or 'no reason was said')}"
 
 
 def _running(progress: Json) -> str:

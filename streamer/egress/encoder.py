@@ -19,7 +19,7 @@ from streamer.egress.h264 import X264, EncoderUnavailable, H264Encoder, choose_c
 from streamer.egress.overlay import draw
 from streamer.frames import Frame
 from streamer.service.settings import VideoSettings
-from streamer.tracks import FrameResult, Style, Target
+from streamer.tracks import NO_ENGINE, FrameResult, Style, Target
 
 log = logging.getLogger(__name__)
 
@@ -278,5 +278,5 @@ def _json_line(job: RenderJob) -> bytes:
     result = job.result
     if result is None:
         frame = job.frame
-        result = FrameResult(frame.index, frame.pts_seconds, frame.width, frame.height, "none", False, (), None)
+        result = FrameResult(frame.index, frame.pts_seconds, frame.width, frame.height, NO_ENGINE, False, (), None)
     return json.dumps(result_json(result), separators=(",", ":"), ensure_ascii=False).encode()

@@ -30,7 +30,18 @@ from streamer.egress.labels import Sticker, draw_notice, draw_tags, fits, tag
 from streamer.egress.palette import MEMBER, MUTED, Colour, track_colour
 from streamer.egress.planes import Planes, Rect, bounding_rect, even_rect, halve, mix, soften, softness, solid
 from streamer.frames import Frame, planes
-from streamer.tracks import LABEL_OBJECT, LABEL_PERSON, LABEL_TRACK, Box, FrameResult, Style, Target, Track
+from streamer.tracks import (
+    LABEL_OBJECT,
+    LABEL_PERSON,
+    LABEL_TRACK,
+    NO_ENGINE,
+    PRIVATE_STYLES,
+    Box,
+    FrameResult,
+    Style,
+    Target,
+    Track,
+)
 
 # OpenCV would split each of these sub-millisecond steps over a pool of threads: more CPU time for the same picture, and
 # cores taken from decoding, encoding and models. The setting is the process's, and this is the only place that sets it.
@@ -61,8 +72,8 @@ def draw(
 
     Args:
         frame: the picture; not written to, unless `reuse`.
-        result: what vision says about this picture; None, or a result for another size: vision does not say, nor does
-            it where two shots mix.
+        result: what vision says about this picture; None, or a result for another size or of no engine: vision does not
+            say, nor does it where two shots mix.
         style: see the module.
         target: who and what is shown.
         notice: one line for the viewer ("vision restarting").
@@ -74,8 +85,8 @@ def draw(
     """
     if result is not None and (result.width, result.height) != (frame.width, frame.height):
         result = None
-    private = style in ("hide", "only")
-    if private and result is not None and result.between_shots:
+    private = style in PRIVATE_STYLES
+    if private and result is not None and (result.between_shots or result.engine == NO_ENGINE):
         result = None
     if not notice and (style == "none" or (result is None and not private)):
         return frame.i420

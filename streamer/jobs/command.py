@@ -37,6 +37,8 @@ def arguments(job: Job, paths: Paths, data_dir: Path, config: Path, engine: str)
     spec = job.spec
     if job.kind == "image":
         own = [str(paths.source), *_given(spec, "member", "object", "prompt", "box"), f"--out={paths.work}"]
+        # Each was sent as a photo: one that is none is refused by name, where a folder's other files are passed over.
+        own += ["--all-files"] if len(job.inputs) > 1 else []
     elif job.kind == "video":
         own = [str(paths.source), *_given(spec, "member", "object", "every", "from", "to", "style", "fancam")]
         own += [f"--out={paths.work / video_name(spec)}", f"--sidecar={paths.work / SIDECAR}"]

@@ -104,9 +104,10 @@ class JobDesk:
 
     def add(self, job: Job, draft: Draft | None) -> None:
         """Append a job to the queue, with the files of its draft. Raises as `Jobs.submit`."""
+        if not job.inputs:
+            self._paths(job)  # says what is missing before it is queued
         if draft is None:
             self.check_space()
-            self._paths(job)  # says what is missing before it is queued
             _make(self._root / job.id)
         else:
             with files.writing(draft.folder):

@@ -240,9 +240,10 @@ class IdentityAwareSegmentation:
             sidecar_path: JSON lines, one a frame; None: beside the output.
             from_seconds: where to begin.
             to_seconds: where to end.
-            resume: go on with what a stopped run left.
+            resume: go on with what a stopped run left; a finished output is left as it is (`already` in the result).
             on_progress: told at most four times a second, in this thread.
-            stop: set it to end in order; `resume` goes on then.
+            stop: set it to end in order; `resume` goes on then. Over a file that was there before, what was made lies
+                beside it, as `output` of the result says.
 
         Raises:
             SourceUnusable, OutputError, MemberUnknown, PromptUnsupported, ConfigError.
@@ -251,7 +252,7 @@ class IdentityAwareSegmentation:
             raise ConfigError(f"style is {style!r}: use one of {', '.join(STYLES)}")
         if frame_sampling < 1:
             raise ConfigError(f"frame_sampling is {frame_sampling}: 1 is every frame, 5 every fifth")
-        names = [member_name] if isinstance(member_name, str) else list(member_name)
+        names = _each_name(member_name)
         sight = self._seeing()
         cast = Cast.of([self._known(sight, name) for name in names], object_prompt, style)
         order = VideoOrder(
@@ -284,7 +285,7 @@ class IdentityAwareSegmentation:
             MemberUnknown, PromptUnsupported, SourceUnusable: at once.
             SourceUnavailable: while iterating, when nothing comes for 15 s.
         """
-        names = [member_name] if isinstance(member_name, str) else list(member_name)
+        names = _each_name(member_name)
         sight = self._seeing()
         cast = Cast(tuple(dict.fromkeys(self._known(sight, name) for name in names)), object_prompt, everybody)
         source = make_source(watching.wanted(url), sight.settings)
@@ -357,3 +358,10 @@ class IdentityAwareSegmentation:
             data, decoded, reading, name=name, file=file, source="api", pick=None, known=Known.nobody(reading.model_id)
         )
         return Known(reading.model_id, (name,), np.zeros(1, np.int64), new.face.embedding[None])
+
+
+def _each_name(given: str | Sequence[str]) -> list[str]:
+    """One name, or each of several; what is neither is refused as a name."""
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        return [given]
+    return list(given)

@@ -191,9 +191,9 @@ class Clip:
                 break
         else:
             if from_seconds or to_seconds is not None:
+                until = "the end" if to_seconds is None else f"{to_seconds:g} s"
                 raise SourceUnusable(
-                    f"{self.path}: no picture lies between {from_seconds or 0:g} and "
-                    f"{'the end' if to_seconds is None else f'{to_seconds:g}'} seconds; choose other ones"
+                    f"{self.path}: no picture lies between {from_seconds or 0:g} s and {until}; choose other times"
                 )
             raise SourceUnusable(f"{self.path}: not one picture in it can be decoded; re-encode it")
         picture = self._first[-1]

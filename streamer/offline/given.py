@@ -41,7 +41,9 @@ def picture_of(given: Any) -> tuple[np.ndarray, str]:
     if hasattr(given, "getbands"):  # PIL, which need not be imported to know it
         given = np.asarray(given.convert("RGB"))
     if not isinstance(given, np.ndarray):
-        raise PhotoRefused(f"a {type(given).__name__} is no picture: give a path, an RGB array or a PIL image")
+        raise PhotoRefused(
+            f"a picture cannot be of type {type(given).__name__}: give a path, an RGB array or a PIL image"
+        )
     if given.dtype != np.uint8 or given.ndim not in (2, 3) or (given.ndim == 3 and given.shape[2] not in (1, 3, 4)):
         raise PhotoRefused(
             f"an array of {given.dtype} {given.shape} is no picture: give (H, W, 3) uint8 RGB, values 0 to 255"

@@ -19,7 +19,7 @@ from streamer.offline.progress import Meter, OnProgress
 from streamer.offline.resume import Names
 from streamer.offline.video import VideoResult
 from streamer.service.settings import VideoSettings
-from streamer.tracks import FrameResult
+from streamer.tracks import NO_ENGINE, PRIVATE_STYLES, FrameResult
 
 _BEYOND_SECONDS = 2.0
 """What is read of a clip after the last frame wanted, for the sound that belongs to it."""
@@ -48,6 +48,9 @@ def render(
 ) -> VideoResult:
     """Make the output. `stop`, when set, ends the work; nothing is left then.
 
+    With `hide` and `only` a picture of which the sidecar says nothing is frosted as a whole, and a line that belongs to
+    no picture is an error: it is then of another clip, whatever else fits. In the other styles a note says so.
+
     Raises:
         SourceUnusable: the clip or the sidecar cannot be read, they do not belong together, the sidecar names nobody.
         OutputError: the output cannot be written.
@@ -60,13 +63,14 @@ def render(
     cast = _cast(order, story)
     names = Names(order.output, None)
     to_seconds = None if story.last_seconds is None else story.last_seconds + _BEYOND_SECONDS
-    with Clip(order.clip, story.from_seconds, to_seconds) as clip:
+    with _opened(order, story, to_seconds) as clip:
+        _check_size(order, story, clip)
         meter.total = story.lines
         meter.stage("drawing")
         try:
             with lines.Sidecar(order.sidecar) as sidecar:
                 film = Film(names.part, None, clip, cast, order.look, video)
-                told = _matched(clip, sidecar, story)
+                told = _matched(clip, sidecar, story, order.look.style in PRIVATE_STYLES)
                 interrupted = shoot(film, told, lambda items: _counted(items, meter), stop or threading.Event())
         except (StreamerError, MemoryError):
             resume.discard(names)
@@ -74,7 +78,7 @@ def render(
         if interrupted:
             resume.discard(names)
         else:
-            resume.settle(names, whole=True)
+            resume.settle(names, names, whole=True)
         meter.finish()
         notes = []
         if not interrupted and film.output.frames != story.lines:
@@ -92,6 +96,8 @@ class _Story:
     lines: int
     members: tuple[str, ...]
     """Whom it names, most often seen first."""
+    sizes: frozenset[tuple[int, int]]
+    """Width and height of the pictures that it tells of: one, unless it is of no clip at all."""
     prompt: str | None
     """The object that was asked for."""
     from_seconds: float | None
@@ -102,11 +108,13 @@ class _Story:
     @classmethod
     def read(cls, path: Path) -> _Story:
         count, seen, prompt = 0, dict[str, int](), None
+        sizes = set[tuple[int, int]]()
         starts: float | None = None
         last: float | None = None
         with lines.Sidecar(path) as sidecar:
             for said in sidecar:
                 count += 1
+                sizes.add((said["size"][0], said["size"][1]))
                 if lines.SOURCE_PTS in said:
                     last = said[lines.SOURCE_PTS]
                     starts = last if starts is None else starts
@@ -118,7 +126,25 @@ class _Story:
         if not count:
             raise SourceUnusable(f"{path}: not one line in this sidecar; give the .jsonl written beside a video")
         members = tuple(sorted(seen, key=lambda name: -seen[name]))
-        return cls(path, count, members, prompt, starts or None, last)
+        return cls(path, count, members, frozenset(sizes), prompt, starts or None, last)
+
+
+def _opened(order: RenderOrder, story: _Story, to_seconds: float | None) -> Clip:
+    try:
+        return Clip(order.clip, story.from_seconds, to_seconds)
+    except SourceUnusable as exc:
+        Clip(order.clip).close()  # says what is wrong with the clip itself, if something is
+        raise _not_one(story, order.clip) from exc
+
+
+def _check_size(order: RenderOrder, story: _Story, clip: Clip) -> None:
+    """Lines are of the very size of the pictures: a video's as shown, a recording's as encoded. No other clip's are."""
+    shown = clip.info.width, clip.info.height
+    for width, height in story.sizes - {shown}:
+        raise SourceUnusable(
+            f"{story.path} tells of pictures of {width}x{height}, those of {order.clip} are {shown[0]}x{shown[1]}: "
+            "they do not belong together; give the sidecar that was written of this clip"
+        )
 
 
 def _cast(order: RenderOrder, story: _Story) -> Cast:
@@ -136,13 +162,18 @@ def _counted(items: Iterator[Seen | Sound], meter: Meter) -> Iterator[Seen | Sou
         yield item
 
 
-def _matched(clip: Clip, sidecar: lines.Sidecar, story: _Story) -> Iterator[Seen | Sound]:
-    """Pictures with the results that belong to them. A picture without a line has an empty one, or is left out where
-    the lines are of a part of the file."""
+def _matched(clip: Clip, sidecar: lines.Sidecar, story: _Story, private: bool) -> Iterator[Seen | Sound]:
+    """Pictures with the results that belong to them. A picture without a line has one that says nothing, or is left out
+    where the lines are of a part of the file.
+
+    Raises:
+        SourceUnusable: at the end, if no line belonged to a picture, or, where it is `private`, if one did not.
+    """
     said = iter(sidecar)
     end: float | None = None
     line = next(said, None)
     size = clip.info.width, clip.info.height
+    pictures = matched = 0
     for item in clip.read():
         if isinstance(item, Sound):
             if end is None or item.seconds < end:
@@ -153,13 +184,21 @@ def _matched(clip: Clip, sidecar: lines.Sidecar, story: _Story) -> Iterator[Seen
             continue
         while line is not None and _is_before(line, item):
             line = next(said, None)
+        pictures += 1
         if line is not None and _is_of(line, item):
-            _check_shape(line, size, sidecar.path)
-            result = lines.result(line, size)
+            matched += 1
+            result = lines.result(line)
             line = next(said, None)
         else:
             result = _nothing(item, size)
         yield Seen(item, item.frame, result, None)
+    if not matched:
+        raise _not_one(story, clip.path)
+    if private and matched < story.lines:
+        raise SourceUnusable(
+            f"{story.path} has {story.lines} lines, and only {matched} of them belong to the {pictures} pictures of "
+            f"{clip.path}: they do not belong together; give the sidecar that was written of this clip"
+        )
 
 
 def _is_of(line: dict[str, Any], item: ClipFrame) -> bool:
@@ -171,14 +210,12 @@ def _is_before(line: dict[str, Any], item: ClipFrame) -> bool:
     return lines.SOURCE_PTS in line and bool(line[lines.SOURCE_PTS] < item.source_seconds - _NEAR_SECONDS)
 
 
-def _check_shape(line: dict[str, Any], size: tuple[int, int], path: Path) -> None:
-    width, height = line["size"]
-    if abs(width * size[1] - height * size[0]) > 0.02 * width * size[1]:
-        raise SourceUnusable(
-            f"{path} tells of pictures of {width}x{height}, the clip's are {size[0]}x{size[1]}: "
-            "they do not belong together"
-        )
+def _not_one(story: _Story, clip: Path) -> SourceUnusable:
+    return SourceUnusable(
+        f"{story.path}: not one line of it belongs to a picture of {clip}: they do not belong together; give the "
+        "sidecar that was written of this clip"
+    )
 
 
 def _nothing(item: ClipFrame, size: tuple[int, int]) -> FrameResult:
-    return FrameResult(item.index, item.pts / PTS_RATE, *size, "none", False, (), None)
+    return FrameResult(item.index, item.pts / PTS_RATE, *size, NO_ENGINE, False, (), None)

@@ -3,6 +3,10 @@
 While a run is under way there are, beside `OUT.mp4`: `OUT.part.mp4` and `OUT.part.jsonl`, which play and read as far
 as they go whatever happens, and `OUT.resume.json`, which says what they were made of. A run that is stopped in order
 gives the first two their final names and leaves the third. A run that goes on copies the pictures that are there.
+
+What lay under the final names before is only replaced by a whole file: a run that is stopped over it, in order or not,
+leaves its own files under their temporary names, and `--resume` goes on with those. Without `OUT.resume.json` a file
+under the final name is finished, and `--resume` leaves it as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ import av
 
 from streamer.errors import OutputError
 from streamer.offline.destination import refused, written
+
+_OVER = "over"
+"""In `OUT.resume.json`: OUT is what was there before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,11 @@ class Names:
         return _named(self.sidecar, "before")
 
     @property
+    def under_way(self) -> Names:
+        """The files of a run that was stopped, where they do not get their final names."""
+        return Names(self.part, self.part_sidecar)
+
+    @property
     def state(self) -> Path:
         """What the run is made of."""
         return self.video.with_name(f"{self.video.stem}.resume.json")
@@ -67,10 +79,17 @@ class Leftover:
     """Whole pictures that have a line as well."""
 
 
-def begin(names: Names, made_of: dict[str, Any]) -> None:
-    """Note what this run is made of. Raises `OutputError`."""
+def is_finished(names: Names) -> bool:
+    """Something lies under the final name, and no run is under way that would replace it."""
+    return names.video.exists() and not names.state.exists()
+
+
+def begin(names: Names, made_of: dict[str, Any], leftover: Leftover | None) -> bool:
+    """Note what this run is made of. True: what lies under the final names is not of this run. Raises `OutputError`."""
+    over = _is_over(names) if leftover is not None else names.video.exists()
     with written(names.state) as path:
-        path.write_text(json.dumps(made_of, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({**made_of, _OVER: over}, indent=1) + "\n", encoding="utf-8")
+    return over
 
 
 def find(names: Names, made_of: dict[str, Any]) -> Leftover | None:
@@ -79,11 +98,8 @@ def find(names: Names, made_of: dict[str, Any]) -> Leftover | None:
     Raises:
         OutputError: what is there was made with other options or from another file, or cannot be moved.
     """
-    try:
-        before = json.loads(names.state.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(before, dict) or names.before_sidecar is None:
+    before = _noted(names)
+    if before is None or names.before_sidecar is None:
         return None
     differing = [key for key in made_of if before.get(key) != made_of[key]]
     if differing:
@@ -92,47 +108,62 @@ def find(names: Names, made_of: dict[str, Any]) -> Leftover | None:
             f"{names.video} cannot be gone on with: {key} was {before.get(key)!r} and is {made_of[key]!r} now; "
             "give the same options, or leave --resume out to begin again"
         )
-    pairs = [
-        (names.part, names.part_sidecar),
-        (names.video, names.sidecar),
-        (names.before, names.before_sidecar),
-    ]
+    pairs = [(names.part, names.part_sidecar), (names.before, names.before_sidecar)]
+    if not _is_over(names):
+        pairs.append((names.video, names.sidecar))
     counted = [(_count(video, sidecar), video, sidecar) for video, sidecar in pairs if sidecar is not None]
     frames, video, sidecar = max(counted, key=lambda found: found[0])
     if not frames:
         return None
-    try:
-        if video != names.before:
-            os.replace(video, names.before)
-            os.replace(sidecar, names.before_sidecar)
-    except OSError as exc:
-        raise refused(names.before, exc) from exc
+    if video != names.before:
+        _move((video, names.before), (sidecar, names.before_sidecar))
     return Leftover(names.before, names.before_sidecar, frames)
 
 
-def settle(names: Names, whole: bool) -> list[Path]:
-    """Give the files their final names; what was there under them is replaced. The files.
+def settle(names: Names, kept: Names, whole: bool) -> None:
+    """Give the files the names of `kept`; what was there under them is replaced. Not `whole`: a later run goes on.
 
     Raises:
         OutputError: the folder does not let it.
     """
-    kept = []
-    try:
-        for part, final in ((names.part, names.video), (names.part_sidecar, names.sidecar)):
-            if part is not None and final is not None:
-                os.replace(part, final)
-                kept.append(final)
-    except OSError as exc:
-        raise refused(names.video, exc) from exc
+    _move((names.part, kept.video), (names.part_sidecar, kept.sidecar))
     _remove(names.before, names.before_sidecar)
     if whole:
         _remove(names.state)
-    return kept
+
+
+def put_back(names: Names, kept: Names) -> None:
+    """Let what `find` moved away be the run's files again, under the names of `kept`. Raises `OutputError`."""
+    _remove(names.part, names.part_sidecar)
+    _move((names.before, kept.video), (names.before_sidecar, kept.sidecar))
 
 
 def discard(names: Names) -> None:
     """Remove what a run left that is not worth going on with."""
     _remove(names.part, names.part_sidecar, names.before, names.before_sidecar, names.state)
+
+
+def _noted(names: Names) -> dict[str, Any] | None:
+    """What the run under way is made of."""
+    try:
+        noted = json.loads(names.state.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return noted if isinstance(noted, dict) else None
+
+
+def _is_over(names: Names) -> bool:
+    """The run under way is over a file that is none of its own."""
+    return bool((_noted(names) or {}).get(_OVER))
+
+
+def _move(*moves: tuple[Path | None, Path | None]) -> None:
+    for source, target in moves:
+        if source is not None and target is not None:
+            try:
+                os.replace(source, target)
+            except OSError as exc:
+                raise refused(target, exc) from exc
 
 
 def _remove(*paths: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,7 +44,7 @@ class VideoOrder:
     from_seconds: float | None = None
     to_seconds: float | None = None
     resume: bool = False
-    """Go on with what a stopped run left."""
+    """Go on with what a stopped run left; a finished output is left as it is."""
 
     @property
     def names(self) -> Names:
@@ -81,6 +81,8 @@ class VideoResult:
     """Stopped before the end; `resume` goes on."""
     resumed_frames: int = 0
     """Pictures that an earlier run had made."""
+    already: bool = False
+    """The output was finished before, and nothing was done to it."""
     notes: list[str] = field(default_factory=list)
     """What a user should know, a line each."""
 
@@ -134,12 +136,19 @@ def process(
 ) -> VideoResult:
     """Do it. `stop`, when set, ends the work after the frame under way; the files are whole up to there.
 
+    A file that is there already is replaced once the new one is whole: a run that is stopped before leaves what it made
+    under the names that the result says, beside it. With `order.resume` a finished file is left as it is.
+
     Raises:
         SourceUnusable: the clip cannot be read, or changed meanwhile; nothing is left.
-        OutputError: the output cannot be written; what was written is kept under its temporary name for `resume`.
+        OutputError: the output cannot be written; what was written is kept under its temporary name for `resume`. Or
+            `resume` finds something there that it cannot go on with.
         PromptUnsupported: the engine cannot answer the object prompt.
     """
     order.check()
+    done = finished(order)
+    if done is not None:
+        return done
     began = time.monotonic()
     meter = Meter(on_progress)
     with Clip(order.clip, order.from_seconds, order.to_seconds) as clip:
@@ -152,7 +161,7 @@ def process(
         meter.total = clip.info.frames
         meter.stage("segmenting")
         run = _Run(order, sight, clip, meter, leftover, stop or threading.Event())
-        resume.begin(order.names, made_of)
+        over = resume.begin(order.names, made_of, leftover)
         try:
             film, interrupted = run.run()
         except OutputError as exc:
@@ -160,14 +169,64 @@ def process(
         except (StreamerError, MemoryError):
             resume.discard(order.names)
             raise
+        meter.finish()
+        resumed = 0 if leftover is None else leftover.frames
+        kept = order.names.under_way if interrupted and over else order.names
+        if interrupted and film.output.frames < resumed:
+            # What there was before is more than what was copied of it.
+            resume.put_back(order.names, kept)
+            return replace(_read(kept, order.cast), interrupted=True)
         if film.output.frames:
-            resume.settle(order.names, whole=not interrupted)
+            resume.settle(order.names, kept, whole=not interrupted)
         else:
             resume.discard(order.names)
-        meter.finish()
         notes = run.notes(film, interrupted)
-        resumed = 0 if leftover is None else leftover.frames
-        return VideoResult.of(film, clip, order.names, began, notes, interrupted=interrupted, resumed_frames=resumed)
+        return VideoResult.of(film, clip, kept, began, notes, interrupted=interrupted, resumed_frames=resumed)
+
+
+def finished(order: VideoOrder) -> VideoResult | None:
+    """What is there, where the order is to go on with a file that is finished; None: there is something to do.
+
+    With which options it was made is not known any more: it is for the user to say that it is to be made anew.
+
+    Raises:
+        OutputError: what is there under the output's name is no video with a sidecar.
+    """
+    if not order.resume or not resume.is_finished(order.names):
+        return None
+    try:
+        return replace(_read(order.names, order.cast), already=True)
+    except SourceUnusable as exc:
+        raise OutputError(
+            f"{order.output} is there already and --resume cannot go on with it ({exc}); leave --resume out to make it "
+            "anew, or choose another name"
+        ) from exc
+
+
+def _read(names: Names, cast: Cast) -> VideoResult:
+    """What is said of files that an earlier run made. Raises `SourceUnusable`."""
+    assert names.sidecar is not None
+    with Clip(names.video) as video:
+        info = video.info
+    frames, seen = 0, dict.fromkeys(cast.members, 0)
+    with lines.Sidecar(names.sidecar) as sidecar:
+        for said in sidecar:
+            frames += 1
+            for track in cast.seen(lines.result(said, masks=False)):
+                if track.name is not None:
+                    seen[track.name] += 1
+    return VideoResult(
+        output=names.video,
+        sidecar=names.sidecar,
+        frames=frames,
+        seconds=round(info.seconds or 0.0, 3),
+        size=(info.width, info.height),
+        fps=round(info.fps, 3),
+        seen=seen,
+        elapsed_seconds=0.0,
+        codec=info.codec,
+        resumed_frames=frames,
+    )
 
 
 class _Run:

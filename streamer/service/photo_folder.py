@@ -24,11 +24,14 @@ def expanded(path: Path) -> Iterator[Path]:
     yield from images(path) or [path]
 
 
-def images(folder: Path) -> list[Path]:
-    """Image files in a folder, by name; hidden ones left out. Empty where the folder cannot be read."""
+def images(folder: Path, all_files: bool = False) -> list[Path]:
+    """Image files in a folder, by name; with `all_files` the others as well. Hidden ones are left out. Empty where the
+    folder cannot be read."""
     try:
         return sorted(
-            file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."
+            file
+            for file in folder.iterdir()
+            if file.name[0] != "." and (file.suffix.lower() in IMAGE_SUFFIXES or (all_files and not file.is_dir()))
         )
     except OSError:
         return []

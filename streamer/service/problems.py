@@ -102,6 +102,10 @@ async def _on_streamer_error(_request: Request, error: Exception) -> Response:
 
 async def _on_validation_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes) and any(tuple(entry["loc"]) == ("body",) for entry in error.errors()):
+        # `curl -d` calls everything a form, and what is not called JSON is not read as JSON.
+        detail = "the body is not said to be JSON: send it with the header Content-Type: application/json"
+        return problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
     found = [_complaint(entry) for entry in error.errors()]
     if error.errors()[0]["type"] == "json_invalid":
         return problem(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {error.errors()[0]['ctx']['error']}")

@@ -41,7 +41,8 @@ async def receive(request: Request, draft: Draft) -> dict[str, list[str]]:
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data" or not options.get(b"boundary"):
         raise HTTPException(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json, or files as multipart/form-data in field 'file'"
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "send JSON with the header Content-Type: application/json, or files as multipart/form-data in field 'file'",
         )
     form = _Form(options[b"boundary"], draft)
     try:

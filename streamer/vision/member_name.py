@@ -27,10 +27,13 @@ def clean(name: str) -> str:
     Letters of any script, digits, punctuation and emoji are fine.
 
     Raises:
-        GalleryError: empty, above MAX_CHARACTERS, with control or invisible characters, with a slash or a backslash,
-            beginning with a dot, or a reserved word.
+        GalleryError: no text, empty, above MAX_CHARACTERS, with control or invisible characters, with a slash or a
+            backslash, beginning with a dot, or a reserved word.
     """
-    cleaned = unicodedata.normalize("NFC", name).strip()
+    given: object = name  # users of the Python API may give anything
+    if not isinstance(given, str):
+        raise GalleryError(f"the name is {given!r:.40}: give it as text")
+    cleaned = unicodedata.normalize("NFC", given).strip()
     shown = repr(cleaned if len(cleaned) <= 40 else cleaned[:40] + "…")
     if not cleaned:
         raise GalleryError(f"a member's name is 1 to {MAX_CHARACTERS} characters long; this one is empty")

@@ -144,8 +144,8 @@ async def test_a_recording_and_a_finished_video_are_worked_on_where_they_lie(dat
     recording = data_dir / "recordings" / "a_rei_20261125T101500Z.mp4"
     recording.write_text('{"steps": 2}')
     recording.with_suffix(".jsonl").write_text("{}\n")
-    (data_dir / "recordings" / "b.recording.mp4").write_text("{}")
     async with service(data_dir) as running:
+        (data_dir / "recordings" / "b.recording.mp4").write_text("{}")
         post = running.client.post
         made = await post("/api/jobs", json={"kind": "video", "recording": recording.stem, "member": "rei"})
         video = await running.until(made.json()["id"], "done")
@@ -158,6 +158,22 @@ async def test_a_recording_and_a_finished_video_are_worked_on_where_they_lie(dat
         assert (await running.until(made.json()["id"], "done"))["result"]["style"] == "hide"
         check_problem(await post("/api/jobs", json={"kind": "render", "recording": "zz"}), 404, "zz")
         check_problem(await post("/api/jobs", json={"kind": "render", "job": render["id"]}), 422, "no video")
+        before = running.files
+        for spec, status, word in (
+            ({"kind": "render", "recording": "nope"}, 404, "nope"),
+            ({"kind": "video", "member": "rei", "recording": "../../etc"}, 404, "../../etc"),
+            ({"kind": "render", "recording": "b"}, 409, "still running"),
+            ({"kind": "render", "job": "nope"}, 404, "nope"),
+            ({"kind": "render", "job": render["id"]}, 422, "no video"),
+        ):
+            as_json = await post("/api/jobs", json=spec)
+            check_problem(as_json, status, word)
+            as_form = await post("/api/jobs", files={key: (None, value) for key, value in spec.items()})
+            assert (as_form.status_code, as_form.json()) == (status, as_json.json())
+        assert running.files == before
+        as_form = {"kind": (None, "render"), "recording": (None, recording.stem)}
+        made = await post("/api/jobs", files=as_form)
+        assert (await running.until(made.json()["id"], "done"))["result"]["source"] == recording.name
         assert (await running.client.delete(f"/api/jobs/{video['id']}")).status_code == 204
         assert recording.exists()
 
@@ -419,3 +435,10 @@ async def test_the_timeline_and_the_picture_of_a_recording(data_dir: Path) -> No
         assert picture.content.startswith(b"\xff\xd8")
         assert listed["b"]["timeline_url"] is None
         check_problem(await running.client.get("/api/recordings/b/timeline"), 404, "no sidecar")
+
+
+async def test_json_that_is_not_called_so_is_told_the_header(data_dir: Path) -> None:
+    async with service(data_dir) as running:
+        for headers in ({"Content-Type": "application/x-www-form-urlencoded"}, {}):
+            sent = await running.client.post("/api/jobs", content=b'{"kind": "render"}', headers=headers)
+            check_problem(sent, 415, "Content-Type: application/json", "multipart/form-data")

@@ -115,11 +115,16 @@ async def test_photos_become_three_pictures_and_a_result(model_data_dir: Path) -
 
         files = [("file", (f"{n}.jpg", encoded(portrait(300 + n), "JPEG"), "image/jpeg")) for n in (1, 2)]
         files.append(("file", ("notes.jpg", b"this is no picture", "image/jpeg")))
+        files.append(("file", ("README.md", b"# nor is this", "text/markdown")))
+        files.append(("file", ("no suffix", encoded(portrait(303)), "application/octet-stream")))
         answer = await client.post("/api/jobs", data={"kind": "image", "member": MEMBER}, files=files)
         job = await until(client, answer.json()["id"], "done")
         seen = {photo["file"]: photo["seen"] for photo in job["result"]["photos"]}
-        assert seen == {"1.jpg": True, "2.jpg": True, "notes.jpg": False}
-        assert sum(file["name"].endswith("/cutout.png") for file in job["files"]) == 2
+        assert seen == {"1.jpg": True, "2.jpg": True, "notes.jpg": False, "README.md": False, "no suffix": True}
+        refused = {photo["file"]: photo["refused"] for photo in job["result"]["photos"] if photo["refused"]}
+        assert set(refused) == {"notes.jpg", "README.md"}
+        assert refused["README.md"].startswith("README.md: ")
+        assert sum(file["name"].endswith("/cutout.png") for file in job["files"]) == 3
         text = json.dumps(job)
         assert str(model_data_dir) not in text
 

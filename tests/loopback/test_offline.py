@@ -22,7 +22,15 @@ from streamer import IdentityAwareSegmentation
 from streamer.bench.offline import make_clip
 from streamer.cli import app
 from streamer.contract import decode_mask
-from streamer.errors import ConfigError, MemberUnknown, PhotoRefused, PromptUnsupported, SourceUnusable, StreamerError
+from streamer.errors import (
+    ConfigError,
+    GalleryError,
+    MemberUnknown,
+    PhotoRefused,
+    PromptUnsupported,
+    SourceUnusable,
+    StreamerError,
+)
 from streamer.ingest.demo_cast import ASTRONAUT, CARD_PARTY, demo_members
 from streamer.service.settings import load
 from streamer.vision.models import ModelStore
@@ -269,7 +277,8 @@ def test_pictures_that_are_none(segmentation: IdentityAwareSegmentation, tmp_pat
         (np.zeros((4, 4, 3), np.uint8), "too small"),
         (np.zeros((64, 64, 3), np.float32), "no picture"),
         (np.zeros((64, 64, 7), np.uint8), "no picture"),
-        (7, "no picture"),
+        (7, "a picture cannot be of type int: give a path, an RGB array or a PIL image"),
+        (None, "a picture cannot be of type NoneType: give a path"),
     ):
         with pytest.raises(PhotoRefused, match=said):
             segmentation.segment_image(given, "ben")
@@ -325,6 +334,17 @@ def test_every_error_is_of_the_projects_tree(
         segmentation.process_video(tmp_path / "none.mp4", "ben", out)
     with pytest.raises(MemberUnknown):
         segmentation.process_video(clip, "zoe", out)
+    for name in (None, 12, b"ben"):
+        said = rf"name is {name!r}: give it as text"
+        with pytest.raises(GalleryError, match=said):
+            segmentation.add_member(name, ASTRONAUT.path)  # type: ignore[arg-type]
+        for call in (
+            lambda name=name: segmentation.segment_image(ASTRONAUT.path, name),
+            lambda name=name: segmentation.process_video(clip, name, out),
+            lambda name=name: segmentation.open_stream("demo", name),
+        ):
+            with pytest.raises(MemberUnknown, match=said):
+                call()
     with pytest.raises(StreamerError):
         segmentation.process_video(clip, "ben", out, frame_sampling=0)
     with pytest.raises(StreamerError):
@@ -470,6 +490,12 @@ def test_a_signal_leaves_a_whole_file_and_resume_goes_on(people: Path, tmp_path:
     assert frames(out) == len(told(out.with_suffix(".jsonl"))) == LONG_SECONDS * 25
     assert result["seen"]["eileen"] > LONG_SECONDS * 23
     assert sorted(file.name for file in tmp_path.iterdir()) == ["long.mp4", "out.jsonl", "out.mp4"]
+    # A script that always says --resume finds nothing left to do.
+    whole = out.read_bytes()
+    again = streamer(people, "video", str(clip), "--member", "eileen", "--out", str(out), "--resume")
+    assert again.returncode == 0, again.stderr
+    assert f"{out} is finished already; leave --resume out to make it anew" in again.stderr + again.stdout
+    assert out.read_bytes() == whole
 
 
 def test_a_killed_run_leaves_what_resume_goes_on_with(people: Path, tmp_path: Path) -> None:

@@ -372,7 +372,8 @@ def test_inputs_that_are_no_video(sight: Sight, tmp_path: Path) -> None:
     refused(sight, tmp_path / "sound.mp4", out, "has no video: it holds only audio")
     refused(sight, truncated, out, "no video that can be read|has no video|not one picture")
     refused(sight, tmp_path / "picture.mp4", out, "is a picture, not a video")
-    refused(sight, tmp_path / "whole.mp4", out, "no picture lies between 5 and", from_seconds=5.0)
+    refused(sight, tmp_path / "whole.mp4", out, "no picture lies between 5 s and the end; choose", from_seconds=5.0)
+    refused(sight, tmp_path / "whole.mp4", out, "between 5 s and 6.5 s; choose", from_seconds=5.0, to_seconds=6.5)
 
 
 def test_a_header_without_frames(sight: Sight, tmp_path: Path) -> None:

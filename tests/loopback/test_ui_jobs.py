@@ -164,9 +164,11 @@ def test_jobs_are_cancelled_resumed_and_deleted(service: standin.StandIn) -> Non
         standin.job_info("j3", state="failed", reason="no video in it"),
         standin.job_info("j4"),
         standin.job_info("j5", "image", state="running"),
+        standin.job_info("j6", state="failed", reason="no recording 'zz'; GET /api/recordings lists them"),
     ]
     at = page("videos", job="j4")
     assert "Interrupted: the machine went &lt;b&gt;down&lt;/b&gt;" in html(at)
+    assert "Failed: no recording &#x27;zz&#x27;<" in html(at)
     assert not [b for b in at.button if b.key.endswith("j5")]
     at.button(key="cancel-j1").click().run()
     at.button(key="resume-j2").click().run()

@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import numpy as np
 
 from streamer.contract import decode_mask, encode_mask, result_json
 from streamer.frames import planes
+from streamer.offline import lines
 from streamer.tracks import LABEL_OBJECT, LABEL_PERSON, FrameResult, Track
 
 
@@ -54,3 +56,9 @@ def test_planes_are_views_of_the_whole_picture_also_when_the_height_is_no_multip
         y[...], u[...], v[...] = 1, 2, 3
         assert sorted({int(n) for n in np.unique(i420)}) == [1, 2, 3]
         assert not (i420 == 0).any()
+
+
+def test_a_picture_between_two_shots_is_known_as_one_from_its_line():
+    mixed = FrameResult(0, 0.0, 8, 4, "lite", False, (), None, between_shots=True)
+    assert lines.result(lines.parsed(Path("x.jsonl"), 1, lines.line(mixed))) == mixed
+    assert "between_shots" not in result_json(FrameResult(0, 0.0, 8, 4, "lite", False, (), None))

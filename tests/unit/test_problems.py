@@ -135,3 +135,14 @@ async def test_a_bug_is_500_with_an_id_that_stands_in_the_log(
 async def test_answers_are_not_kept_by_caches(client: httpx.AsyncClient) -> None:
     response = await client.post("/orders", json={"count": 1, "name": "a"})
     assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", None])
+async def test_json_that_is_not_called_so_is_told_the_header(
+    client: httpx.AsyncClient, content_type: str | None
+) -> None:
+    """`curl -d` says that it sends a form."""
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    body = check_problem(await client.post("/orders", content=b'{"count": 1, "name": "a"}', headers=headers), 415)
+    assert "Content-Type: application/json" in str(body["detail"])
+    assert "dictionary" not in str(body["detail"])

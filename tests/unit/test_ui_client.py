@@ -47,6 +47,8 @@ def test_problem_detail_becomes_one_line() -> None:
         (httpx.Response(502, text="<html>Bad gateway</html>"), "the service answered 502 Bad Gateway"),
         (problem(400, detail=["not", "a", "line"]), "the service answered 400 Bad Request"),
         (problem(401, detail="the token is wrong"), "the service wants a token"),
+        (problem(404, detail="no recording 'zz'; GET /api/recordings lists them"), "^no recording 'zz'$"),
+        (problem(409, detail="two are there; delete one"), "^two are there; delete one$"),
     ],
 )
 def test_any_refusal_has_a_line(response: httpx.Response, line: str) -> None:
