@@ -25,7 +25,7 @@ from streamer.ingest.source import Source
 from streamer.ingest.whip import WhipSource
 from streamer.service.settings import Settings
 from streamer.service.stats import RateMeter, StageTimes
-from streamer.tracks import FrameResult, Style, Target, Track
+from streamer.tracks import PRIVATE_STYLES, FrameResult, Style, Target, Track
 from streamer.vision.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,6 @@ EVENTS_BACKLOG = 8
 """Results that may wait for the JSON encoder, and lines for one subscriber; the oldest makes room."""
 SOURCE_LOOK_SECONDS = 1.0
 """Without a frame for so long we look whether one will ever come; what came last is encoded by then."""
-PRIVATE_STYLES: frozenset[Style] = frozenset({"hide", "only"})
-"""Styles that promise to hide somebody: without vision the whole picture is blurred, never shown."""
 
 
 class FrameSlot(LatestSlot[Frame]):
