@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from streamer.frames import Frame
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the frame; x1 and y1 exclusive."""
@@ -84,6 +87,12 @@ class FrameResult:
     """Time by stage on this frame: identity, propagate, …"""
     between_shots: bool = False
     """Two shots mix in this picture: nobody in it is told apart, and there are no tracks."""
+
+    @classmethod
+    def nothing(cls, frame: Frame, engine: str = NO_ENGINE, *, between_shots: bool = False) -> Self:
+        """A result without tracks and masks."""
+        size = frame.width, frame.height
+        return cls(frame.index, frame.pts_seconds, *size, engine, False, (), None, between_shots=between_shots)
 
     def mask(self, track: Track) -> np.ndarray:
         """(H, W) bool: the pixels of `track`."""

@@ -19,7 +19,7 @@ from streamer.egress.h264 import X264, EncoderUnavailable, H264Encoder, choose_c
 from streamer.egress.overlay import draw
 from streamer.frames import Frame
 from streamer.service.settings import VideoSettings
-from streamer.tracks import NO_ENGINE, FrameResult, Style, Target
+from streamer.tracks import FrameResult, Style, Target
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,6 @@ class RenderJob:
     """One picture to draw and encode."""
 
     frame: Frame
-    """The encoder's from now on: it is drawn on."""
     result: FrameResult | None
     """Of this very frame; None: the picture goes out without vision."""
     style: Style
@@ -197,8 +196,7 @@ class StreamEncoder:
         start = time.monotonic()
         picture, new = self._drawn, job is not self._drawn_job
         if picture is None or new:
-            # Vision has seen it, and nobody else comes after.
-            picture = draw(job.frame, job.result, job.style, job.target, job.notice, reuse=True)
+            picture = draw(job.frame, job.result, job.style, job.target, job.notice)
             self._drawn, self._drawn_job = picture, job
         renderer.drawn_at = drawn = time.monotonic()
         encoded: list[EncodedFrame] = []
@@ -275,8 +273,5 @@ class _Renderer:
 
 
 def _json_line(job: RenderJob) -> bytes:
-    result = job.result
-    if result is None:
-        frame = job.frame
-        result = FrameResult(frame.index, frame.pts_seconds, frame.width, frame.height, NO_ENGINE, False, (), None)
+    result = job.result or FrameResult.nothing(job.frame)
     return json.dumps(result_json(result), separators=(",", ":"), ensure_ascii=False).encode()

@@ -66,19 +66,17 @@ def draw(
     notice: str | None = None,
     *,
     names: bool = True,
-    reuse: bool = False,
 ) -> np.ndarray:
     """`frame` with `result` drawn in `style`, and `notice` as a banner at the bottom left.
 
     Args:
-        frame: the picture; not written to, unless `reuse`.
+        frame: the picture; never written to.
         result: what vision says about this picture; None, or a result for another size or of no engine: vision does not
             say, nor does it where two shots mix.
         style: see the module.
         target: who and what is shown.
         notice: one line for the viewer ("vision restarting").
         names: with the name tags of style `annotated`; who crops the picture puts them on the crop (`draw_names`).
-        reuse: draw on `frame.i420` itself, for the last one who needs it: a megabyte less to move at 720p.
 
     Returns:
         (H * 3 // 2, W) uint8 I420. Not to be written to: where nothing is drawn it is `frame.i420` itself.
@@ -90,7 +88,7 @@ def draw(
         result = None
     if not notice and (style == "none" or (result is None and not private)):
         return frame.i420
-    i420 = frame.i420 if reuse else frame.i420.copy()
+    i420 = frame.i420.copy()
     picture = planes(i420)
     if result is not None and style != "none":
         _draw_result(picture, result, style, target)

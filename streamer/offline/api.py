@@ -352,7 +352,7 @@ class IdentityAwareSegmentation:
         assert sight.models.faces is not None
         bgr, file = picture_of(given)
         data = photos.encode_bmp(bgr)
-        decoded = photos.decode(data, file, max_bytes=photo.MAX_BYTES)
+        decoded = photos.decode(data, file, max_bytes=photos.MAX_SEGMENTED_BYTES)
         reading = read_encoded(sight.models.faces, photos.encode_bmp(decoded.bgr))
         new = enrolment.judge(
             data, decoded, reading, name=name, file=file, source="api", pick=None, known=Known.nobody(reading.model_id)

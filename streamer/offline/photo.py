@@ -31,8 +31,6 @@ from streamer.vision.tracking import clip_box, overlap
 
 PromptType = Literal["box", "text"]
 OUTPUTS = ("annotated.png", "overlay.png", "cutout.png", "result.json")
-MAX_BYTES = 300_000_000
-"""Of one encoded photo: 40 megapixels of 16 bits a channel, uncompressed."""
 _ANY_SIDE = 1_000_000
 _LEAST_OVERLAP = 0.3
 """Of a person's box with a drawn box (of the smaller one): below it, the person is not the one in the box."""
@@ -109,8 +107,8 @@ def decode(path: Path) -> np.ndarray:
         before = path.stat()
         if not path.is_file():
             raise PhotoRefused(f"{name} is {'a folder' if path.is_dir() else 'not a file'}; give a photo")
-        if before.st_size > MAX_BYTES:
-            raise photos.too_many_bytes(before.st_size, name, MAX_BYTES)
+        if before.st_size > photos.MAX_SEGMENTED_BYTES:
+            raise photos.too_many_bytes(before.st_size, name, photos.MAX_SEGMENTED_BYTES)
         data = path.read_bytes()
         if len(data) != before.st_size or path.stat().st_mtime_ns != before.st_mtime_ns:
             raise PhotoRefused(f"{name} changed while it was read; wait until it is written, then run it again")
@@ -118,7 +116,7 @@ def decode(path: Path) -> np.ndarray:
         raise PhotoRefused(f"{name}: no such file; check the path") from exc
     except (OSError, ValueError) as exc:
         raise PhotoRefused(f"{name}: cannot be read ({exc}); check its permissions") from exc
-    return photos.decode(data, name, max_side=_ANY_SIDE, max_bytes=MAX_BYTES).bgr
+    return photos.decode(data, name, max_side=_ANY_SIDE, max_bytes=photos.MAX_SEGMENTED_BYTES).bgr
 
 
 def segment(bgr: np.ndarray, order: PhotoOrder, sight: Sight, name: str = "the picture") -> PhotoResult:

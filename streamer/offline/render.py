@@ -19,7 +19,7 @@ from streamer.offline.progress import Meter, OnProgress
 from streamer.offline.resume import Names
 from streamer.offline.video import VideoResult
 from streamer.service.settings import VideoSettings
-from streamer.tracks import NO_ENGINE, PRIVATE_STYLES, FrameResult
+from streamer.tracks import PRIVATE_STYLES, FrameResult
 
 _BEYOND_SECONDS = 2.0
 """What is read of a clip after the last frame wanted, for the sound that belongs to it."""
@@ -172,7 +172,6 @@ def _matched(clip: Clip, sidecar: lines.Sidecar, story: _Story, private: bool) -
     said = iter(sidecar)
     end: float | None = None
     line = next(said, None)
-    size = clip.info.width, clip.info.height
     pictures = matched = 0
     for item in clip.read():
         if isinstance(item, Sound):
@@ -190,7 +189,8 @@ def _matched(clip: Clip, sidecar: lines.Sidecar, story: _Story, private: bool) -
             result = lines.result(line)
             line = next(said, None)
         else:
-            result = _nothing(item, size)
+            assert item.frame is not None, "every picture was converted"
+            result = FrameResult.nothing(item.frame)
         yield Seen(item, item.frame, result, None)
     if not matched:
         raise _not_one(story, clip.path)
@@ -215,7 +215,3 @@ def _not_one(story: _Story, clip: Path) -> SourceUnusable:
         f"{story.path}: not one line of it belongs to a picture of {clip}: they do not belong together; give the "
         "sidecar that was written of this clip"
     )
-
-
-def _nothing(item: ClipFrame, size: tuple[int, int]) -> FrameResult:
-    return FrameResult(item.index, item.pts / PTS_RATE, *size, NO_ENGINE, False, (), None)

@@ -255,5 +255,4 @@ class Watcher:
         yield frame, result
 
     def _blank(self, frame: Frame) -> FrameResult:
-        size, engine = (frame.width, frame.height), self._processor.engine_name
-        return FrameResult(frame.index, frame.pts_seconds, *size, engine, False, (), None, between_shots=True)
+        return FrameResult.nothing(frame, self._processor.engine_name, between_shots=True)

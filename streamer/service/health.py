@@ -10,7 +10,7 @@ from streamer.service.problems import RETRY_AFTER_SECONDS
 from streamer.service.schemas import Health, Limits, Readiness
 from streamer.service.services import ServicesDep
 from streamer.service.settings import Settings
-from streamer.vision.photos import MAX_PHOTO_BYTES
+from streamer.vision.photos import MAX_PHOTO_BYTES, MAX_SEGMENTED_BYTES
 
 router = APIRouter(tags=["health"])
 
@@ -24,7 +24,7 @@ async def healthz(request: Request) -> Health:
         photos=members.MAX_PHOTOS,
         photos_bytes=auth.PHOTO_BODY_BYTES,
         archive_bytes=auth.ARCHIVE_BODY_BYTES,
-        job_photo_bytes=uploads.MAX_PHOTO_BYTES,
+        job_photo_bytes=MAX_SEGMENTED_BYTES,
         job_files=uploads.MAX_FILES,
         job_bytes=settings.jobs.max_upload_bytes,
     )

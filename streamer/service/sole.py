@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from streamer.errors import ConfigError
-
-if sys.platform != "win32":
-    import fcntl
+from streamer.locks import lock
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +42,8 @@ def sole_service(folder: Path) -> Iterator[None]:
 
 
 def _lock(handle: int, folder: Path) -> None:
-    if sys.platform == "win32":
-        return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(handle, wait=False)
     except BlockingIOError as exc:
         other = os.read(handle, 20).decode("ascii", "replace").strip()
         raise ConfigError(

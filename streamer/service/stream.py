@@ -160,8 +160,7 @@ class Stream:
             return None, "vision error"
 
     def _nothing_seen(self, frame: Frame) -> FrameResult:
-        engine = self._settings.vision.engine
-        return FrameResult(frame.index, frame.pts_seconds, frame.width, frame.height, engine, False, (), None)
+        return FrameResult.nothing(frame, self._settings.vision.engine)
 
     def _rendered(self, stats: RenderStats) -> None:
         """From the encoder, in the loop, once a frame."""

@@ -20,8 +20,6 @@ from streamer.jobs.folder import new_id, writing
 from streamer.jobs.job import Input
 
 MAX_FILES = 200
-MAX_PHOTO_BYTES = 300_000_000
-"""Of one photo: what `streamer image` reads. It says so itself, but only after the upload."""
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 4096
 WRITE_BYTES = 1 << 20

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from streamer.errors import ModelMissing
+from streamer.locks import lock
 from streamer.vision.fetching import SCRFD_REQUIREMENT, fetch_buffalo, fetch_scrfd, make_input_dynamic, sha256_of
 
 log = logging.getLogger(__name__)
@@ -307,8 +307,5 @@ def _size(path: Path) -> int:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`, waiting for another process that does. It is freed by the system if a holder dies."""
     with path.open("w") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file.fileno(), wait=True)
         yield

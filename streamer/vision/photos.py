@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 REFUSED_FROM_PIXELS = 40_000_000
 """Pixels (width * height by the header). A photo of so many or more is refused before it is decoded."""
 MAX_PHOTO_BYTES = 25_000_000
+MAX_SEGMENTED_BYTES = 300_000_000
+"""Of a photo to segment, not to enrol: 40 megapixels of 16 bits a channel, uncompressed."""
 """Bytes of one encoded photo."""
 MAX_SIDE = 2000
 """Pixels. Longer sides are scaled down while decoding: faces that matter are far larger than the detector's least."""

@@ -15,23 +15,10 @@ from streamer.offline.film import Look
 from streamer.offline.render import RenderOrder, render
 from streamer.offline.sight import Sight
 from streamer.offline.video import VideoOrder, process
-from streamer.service.settings import Settings, load
 from streamer.tracks import Style
-from streamer.vision.known import Known
-from streamer.vision.loading import build_models
 from tests import media
 
 PRIVATE: tuple[Style, ...] = ("hide", "only")
-
-
-@pytest.fixture
-def settings(data_dir: Path) -> Settings:
-    return load(None, {"data_dir": data_dir, "vision": {"engine": "synthetic"}})
-
-
-@pytest.fixture
-def sight(settings: Settings) -> Sight:
-    return Sight(settings, build_models(settings.vision, settings.data_folder), Known.nobody())
 
 
 def told(sight: Sight, clip: Path, **options: object) -> Path:

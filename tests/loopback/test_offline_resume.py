@@ -15,22 +15,10 @@ from streamer.offline.film import Look
 from streamer.offline.progress import Progress
 from streamer.offline.sight import Sight
 from streamer.offline.video import VideoOrder, VideoResult, process
-from streamer.service.settings import Settings, load
-from streamer.vision.known import Known
 from streamer.vision.loading import build_models
 from tests import media
 
 FRAMES = 100
-
-
-@pytest.fixture
-def settings(data_dir: Path) -> Settings:
-    return load(None, {"data_dir": data_dir, "vision": {"engine": "synthetic"}})
-
-
-@pytest.fixture
-def sight(settings: Settings) -> Sight:
-    return Sight(settings, build_models(settings.vision, settings.data_folder), Known.nobody())
 
 
 @pytest.fixture

@@ -19,24 +19,11 @@ from streamer.offline.progress import Progress
 from streamer.offline.render import RenderOrder, render
 from streamer.offline.sight import Sight
 from streamer.offline.video import VideoOrder, VideoResult, process
-from streamer.service.settings import Settings, load
-from streamer.vision.known import Known
 from streamer.vision.loading import build_models
 from tests import media
 
 PLAIN = Look("none")
 TICK = 1 / 90_000
-
-
-@pytest.fixture
-def settings(data_dir: Path) -> Settings:
-    return load(None, {"data_dir": data_dir, "vision": {"engine": "synthetic"}})
-
-
-@pytest.fixture
-def sight(settings: Settings) -> Sight:
-    """One track, moving on an ellipse, that is whoever was asked for: the file's way without a model."""
-    return Sight(settings, build_models(settings.vision, settings.data_folder), Known.nobody())
 
 
 def order(clip: Path, output: Path, look: Look = PLAIN, **options: object) -> VideoOrder:

@@ -35,6 +35,7 @@ from streamer.vision.engines.sam3.options import Sam3Options  # noqa: E402
 from streamer.vision.known import Known  # noqa: E402
 from streamer.vision.loading import Models, build_models  # noqa: E402
 from streamer.vision.models import ModelStore  # noqa: E402
+from tests.sam3 import tiny  # noqa: E402
 from tests.sam3.test_engine import Calls, Pictures  # noqa: E402
 
 REI = Known("", ("rei",), np.zeros(0, np.int64), np.zeros((0, 512), np.float32))
@@ -161,13 +162,8 @@ def test_photos_that_cannot_be_read_take_no_place_in_a_batch(
 def test_a_batch_that_does_not_fit_goes_one_by_one(
     segmentation: IdentityAwareSegmentation, network: Network, picture: Pictures
 ) -> None:
-    def full(module: object, args: object, kwargs: dict[str, torch.Tensor]) -> None:
-        pixels = kwargs.get("pixel_values", args[0] if args else None)  # type: ignore[index]
-        if pixels.shape[0] > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
     encoder = network.model.detector_model.vision_encoder
-    encoder.register_forward_pre_hook(full, with_kwargs=True)
+    tiny.refuse_batches(encoder)
     images = Calls(encoder)
     found = list(segmentation.segment_images(photos(picture, 3), "rei"))
     assert images.batches == [1, 1, 1]

@@ -21,6 +21,7 @@ from streamer.vision.engines.sam3.network import Network  # noqa: E402
 from streamer.vision.loading import Models  # noqa: E402
 from streamer.vision.ring import FrameRing  # noqa: E402
 from streamer.vision.worker import MAX_TOGETHER, Worker  # noqa: E402
+from tests.sam3 import tiny  # noqa: E402
 from tests.sam3.conftest import HEIGHT, WIDTH  # noqa: E402
 from tests.sam3.test_engine import Calls, Pictures  # noqa: E402
 
@@ -125,13 +126,8 @@ def test_a_batch_has_an_end_and_lets_no_message_be_overtaken(
 def test_a_batch_that_does_not_fit_goes_one_by_one(
     models: Models, network: Network, rings: Rings, picture: Pictures
 ) -> None:
-    def full(module: object, args: object, kwargs: dict[str, torch.Tensor]) -> None:
-        pixels = kwargs.get("pixel_values", args[0] if args else None)  # type: ignore[index]
-        if pixels.shape[0] > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
     encoder = network.model.detector_model.vision_encoder
-    encoder.register_forward_pre_hook(full, with_kwargs=True)
+    tiny.refuse_batches(encoder)
     images = Calls(encoder)
     said = answers(models, [*opened(rings, "ab"), *(step(rings, picture, stream, 0) for stream in "ab")])
     assert images.batches == [1, 1]

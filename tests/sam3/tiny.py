@@ -217,3 +217,14 @@ def edgetam_model(seed: int = 0) -> EdgeTamVideoModel:
     model = EdgeTamVideoModel(config).eval()
     enliven(model, offset=0.3)
     return model
+
+
+def refuse_batches(encoder: torch.nn.Module) -> None:
+    """Let the image encoder be out of memory for more than one picture at once."""
+
+    def full(module: object, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> None:
+        pixels = kwargs.get("pixel_values", args[0] if args else None)
+        if pixels is not None and pixels.shape[0] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    encoder.register_forward_pre_hook(full, with_kwargs=True)

@@ -91,17 +91,6 @@ def test_draws_every_style_at_every_size_and_leaves_the_frame_alone(style: Style
     assert np.array_equal(frame.i420, before)
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_drawing_on_the_frame_itself_gives_the_same_picture(style: Style) -> None:
-    frame, found = picture(), result("Wonyoung", None)
-    for seen, notice in itertools.product((found, None), (None, "vision restarting")):
-        wanted = draw(frame, seen, style, Target("Wonyoung"), notice)
-        own = Frame(frame.i420.copy(), frame.index, frame.pts_seconds, frame.captured_at, frame.decode_seconds)
-        drawn = draw(own, seen, style, Target("Wonyoung"), notice, reuse=True)
-        assert drawn is own.i420
-        assert np.array_equal(drawn, wanted)
-
-
 def test_style_none_is_the_picture_itself() -> None:
     frame = picture()
     assert np.array_equal(draw(frame, result("Wonyoung"), "none", Target("Wonyoung")), frame.i420)
