@@ -122,8 +122,8 @@ def _parsed(url: str) -> SplitResult:
     except ValueError:
         good = False
     good = good and not any(character.isspace() or not character.isprintable() for character in url)
-    # What follows the first "/" may be the rest of a password: it would be taken for the host and the path, and shown.
-    if not good or "@" in url.split("://", 1)[1].partition("/")[2]:
+    # An "@" behind the host and port may end a password: its beginning would be taken for the host, and shown.
+    if not good or "@" in parts.path + parts.query + parts.fragment:
         # Nothing of an address with a password in it is shown: where the password ends is not sure.
         what = "this address" if "@" in url else repr(url)
         raise SourceUnusable(

@@ -205,6 +205,8 @@ def test_a_server_that_never_answers_is_tried_again() -> None:
         "file:///etc/hosts",
         "rtsp://u:my s3cret@h/cam",
         "rtsp://u:p@ss@w/s3cret@h:1/cam",
+        "rtsp://u?s3cret@h:1/cam",
+        "rtsp://u#s3cret@h:1/cam",
     ],
 )
 def test_what_is_no_rtsp_address_is_refused_at_once(url: str) -> None:
