@@ -32,8 +32,8 @@ from __future__ import annotations
 
 import re
 
-# Up to the last "@": passwords are typed with "/" and "@" in them, however addresses should be written.
-_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s\"'<>]*@(?=[^\s@]+)")
+# Up to the last "@", quotes included: passwords are typed with anything in them, however addresses should be written.
+_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)\S*@(?=[^\s@]+)")
 _SECRET_QUERY = re.compile(
     r"(?i)([?&;](?:password|passwd|pwd|pass|token|access_token|secret|key|auth|sig|signature)=)[^&\s#;]*"
 )

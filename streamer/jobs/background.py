@@ -27,6 +27,8 @@ _RETRY_SECONDS = 0.12
 def main() -> None:
     """Lower the priority and become the module named in the arguments."""
     lower_priority(sys.argv.pop(1))
+    # A service that was started in the background of a script inherits, and passes on, that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # What ends a job asks it to close its file properly: the lifeline's signal, a shutdown of the machine, Ctrl-C.
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     lifeline.main()

@@ -13,6 +13,8 @@ from streamer.errors import PhotoRefused, SourceUnavailable, redact
         ("rtsp://bob:p@ss@cam/a", "rtsp://***@cam/a"),
         ("rtsp://bob:p@ss@w/rd@cam:1/x of bob", "rtsp://***@cam:1/x of bob"),
         ('{"url": "rtsp://bob:se/cret@cam/x", "by": "a@b"}', '{"url": "rtsp://***@cam/x", "by": "a@b"}'),
+        ("rtsp://bob:s3cr'et@cam/x", "rtsp://***@cam/x"),
+        ('rtsp://bo"b:s3<cr>et@cam/x', "rtsp://***@cam/x"),
         ("http://cam/a?user=x&password=hunter2&b=1", "http://cam/a?user=x&password=***&b=1"),
         ("GET /api/recordings/a?expires=9&sig=0a1b2c HTTP", "GET /api/recordings/a?expires=9&sig=*** HTTP"),
         ("rtsp://cam/a", "rtsp://cam/a"),
