@@ -18,6 +18,7 @@ import onnxruntime
 
 from streamer.errors import PromptUnsupported
 from streamer.tracks import Box
+from streamer.vision.engines import pose_graph
 from streamer.vision.engines.base import Instance, Picture, Region
 from streamer.vision.engines.body import (
     FACE_COVERED,
@@ -45,6 +46,7 @@ from streamer.vision.faces import check_device, providers_of, session_options
 from streamer.vision.tracking import overlap as face_overlap
 from streamer.vision.tracking import size_ratio
 
+POSE_FILE = "pose_full_seg.onnx"
 SEED_PRESENCE, FOLLOW_PRESENCE = 0.5, 0.3
 """Below this there is no person in the square: of a new one, of one that is followed."""
 FOREIGN_LOGIT = -4.0
@@ -59,7 +61,7 @@ PERSON_CONCEPT = "person"
 class LiteModels:
     """Sessions, shared by every stream of a worker."""
 
-    FILES: ClassVar[tuple[str, ...]] = ("pose_full_seg.onnx", "selfie_segmenter.onnx", "face_landmarks478.onnx")
+    FILES: ClassVar[tuple[str, ...]] = (POSE_FILE, "selfie_segmenter.onnx", "face_landmarks478.onnx")
 
     pose: onnxruntime.InferenceSession
     people: onnxruntime.InferenceSession
@@ -70,9 +72,10 @@ class LiteModels:
         """`weights`: the path of each of `FILES`."""
 
         def session(file: str) -> onnxruntime.InferenceSession:
-            made = onnxruntime.InferenceSession(
-                str(weights[file]), session_options(threads), providers=providers_of(device)
-            )
+            model: str | bytes = str(weights[file])
+            if file == POSE_FILE and device == "cpu" and pose_graph.worthwhile():
+                model = pose_graph.packed(weights[file])
+            made = onnxruntime.InferenceSession(model, session_options(threads), providers=providers_of(device))
             check_device(made, device, file)
             return made
 
@@ -288,9 +291,7 @@ class LiteEngine:
         if not 8 <= side <= 16 * max(height, width):
             return None
         picture = crop(self._bgr, square)
-        outputs = self._models.pose.run(
-            ["landmarks", "presence", "segmentation"], {self._models.pose.get_inputs()[0].name: tensor(picture)}
-        )
+        outputs = self._models.pose.run(pose_graph.OUTPUTS, {self._models.pose.get_inputs()[0].name: tensor(picture)})
         seen = float(outputs[1].ravel()[0])
         if seen < presence:
             return None
