@@ -1,13 +1,15 @@
-"""A worker process with its two threads: one writes to its pipe, one reads from it. The event loop does neither."""
+"""A worker process and the pipe to it, which the event loop itself writes to and reads from, without waiting."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
-import queue
+import pickle
 import signal
-import threading
+import socket
+import struct
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,59 +23,59 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OUTBOX = 256
-"""Messages that may wait to be written. A stream has at most one frame out, so only a dead pipe fills it."""
+OUTBOX_BYTES = 64 << 20
+"""What may wait to be written before a message. A stream has at most one frame out, so only a dead worker fills it."""
 EXIT_SECONDS = 2.0
 """Time a worker has to end by itself before it is killed."""
 
 
 class WorkerProcess:
-    """Owner of one worker process, its pipe and two threads. `start` and `close` block: call them off the loop.
+    """Owner of one worker process and its pipe. Event loop only.
 
-    `on_message(self, message)` and the end (`ended`) arrive in the event loop.
+    `on_message(self, message)` is called in the event loop, `ended` is set there.
     """
 
     def __init__(
         self,
         vision: VisionSettings,
         data_folder: Path,
-        loop: asyncio.AbstractEventLoop,
         on_message: Callable[[WorkerProcess, object], None],
     ) -> None:
         self._vision = vision
         self._data_folder = data_folder
-        self._loop = loop
         self._on_message = on_message
-        self._outbox: queue.Queue[object | None] = queue.Queue(OUTBOX)
         self._process: multiprocessing.process.BaseProcess | None = None
-        self._connection: Connection | None = None
-        self._threads: list[threading.Thread] = []
+        self._pipe: _Pipe | None = None
+        self._spawning: asyncio.Future[None] | None = None
+        self._joining: asyncio.Future[None] | None = None
         self.ended = asyncio.Event()
-        """Set in the loop when the pipe is at its end: the process is gone or going."""
+        """The pipe is at its end: the process is gone or going."""
         self.failure: str | None = None
         """Why models could not be loaded, as the worker said."""
         self.is_wanted = True
         """False once the service itself ends the process."""
 
-    def start(self) -> None:
-        """Spawn the process and its threads."""
+    async def start(self) -> None:
+        """Spawn the process."""
+        near, far = socket.socketpair()
+        pipe = self._pipe = _Pipe(lambda message: self._on_message(self, message), self._pipe_ended)
+        await asyncio.get_running_loop().create_unix_connection(lambda: pipe, sock=near)
+        self._spawning = asyncio.ensure_future(asyncio.to_thread(self._spawn, Connection(far.detach())))
+        await asyncio.shield(self._spawning)
+
+    def _spawn(self, far_end: Connection) -> None:
         # spawn: a fork of a process with threads and an event loop inherits locks that nobody will ever release
-        context = multiprocessing.get_context("spawn")
-        self._connection, far_end = context.Pipe()
-        level = logging.getLogger().getEffectiveLevel()
-        process = context.Process(
+        process = multiprocessing.get_context("spawn").Process(
             target=worker.main,
-            args=(far_end, self._vision, self._data_folder, level),
+            args=(far_end, self._vision, self._data_folder, logging.getLogger().getEffectiveLevel()),
             name="vision-worker",
             daemon=True,
         )
-        process.start()
+        try:
+            process.start()
+        finally:
+            far_end.close()
         self._process = process
-        far_end.close()
-        for target, name in ((self._write, "vision-write"), (self._read, "vision-read")):
-            thread = threading.Thread(target=target, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
 
     @property
     def alive(self) -> bool:
@@ -92,56 +94,86 @@ class WorkerProcess:
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def send(self, message: object) -> bool:
-        """Queue a message; False where the outbox is full (the worker does not read)."""
-        try:
-            self._outbox.put_nowait(message)
-        except queue.Full:
-            return False
-        return True
+        """Write a message, now or when the pipe takes it; False where too much waits: the worker does not read."""
+        return self._pipe is None or self._pipe.send(message)
 
     def kill(self) -> None:
-        """End the process at once; the threads see the pipe's end."""
+        """End the process at once; the pipe ends with it."""
         if self._process is not None and self._process.is_alive():
             self._process.kill()
 
-    def close(self) -> None:
-        """Ask it to end, kill it if it does not, join everything. Blocks up to a few seconds; twice is fine."""
-        if self._process is None:
+    async def aclose(self) -> None:
+        """Ask it to end, kill it if it does not, wait for its end. Takes a few seconds at most; twice is fine."""
+        if self._spawning is None or self._pipe is None:
             return
+        with contextlib.suppress(OSError):
+            await self._spawning
         self.send(msg.Shutdown())
-        self._process.join(EXIT_SECONDS)
-        self.kill()
-        self._process.join(EXIT_SECONDS)
-        while not self.send(None):
-            self._outbox.get_nowait()
-        for thread in self._threads:
-            thread.join(EXIT_SECONDS)
-        if self._connection is not None:
-            self._connection.close()
-        self._process.close()
-        self._process = None
-
-    def _write(self) -> None:
-        assert self._connection is not None
-        while (message := self._outbox.get()) is not None:
-            try:
-                self._connection.send(message)
-            except (BrokenPipeError, ConnectionResetError, OSError):
-                return
-
-    def _read(self) -> None:
-        assert self._connection is not None
-        try:
-            while True:
-                self._post(self._on_message, self, self._connection.recv())
-        except (EOFError, ConnectionResetError, OSError):
-            pass
+        for last_resort in (self.kill, self._pipe.abort):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), EXIT_SECONDS)
+            last_resort()
+        await self.ended.wait()
         if self._process is not None:
-            self._process.join(EXIT_SECONDS)  # so that its exit code is known when `ended` is seen
-        self._post(self.ended.set)
+            self._process.close()
+            self._process = None
 
-    def _post(self, callback: Callable[..., object], *args: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:
-            log.debug("the event loop closed before the vision worker did")
+    def _pipe_ended(self) -> None:
+        # Its exit code is to be known when `ended` is seen.
+        process, loop = self._process, asyncio.get_running_loop()
+        if process is None:
+            self.ended.set()
+        else:
+            self._joining = loop.run_in_executor(None, process.join, EXIT_SECONDS)
+            self._joining.add_done_callback(lambda _: self.ended.set())
+
+
+class _Pipe(asyncio.BufferedProtocol):
+    """Pickled messages in the frames of `multiprocessing.connection`, which the worker's end speaks: 4 bytes of length,
+    then the message. Buffered: asyncio would allocate 256 KB for each read."""
+
+    _LENGTH = struct.Struct("!i")
+
+    def __init__(self, on_message: Callable[[object], None], on_end: Callable[[], None]) -> None:
+        self._on_message = on_message
+        self._on_end = on_end
+        self._transport: asyncio.Transport | None = None
+        self._chunk = bytearray(1 << 16)
+        self._received = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._chunk
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received += memoryview(self._chunk)[:nbytes]
+        head = self._LENGTH.size
+        while len(self._received) >= head:
+            end = head + self._LENGTH.unpack_from(self._received)[0]
+            if len(self._received) < end:
+                return
+            message = pickle.loads(memoryview(self._received)[head:end])
+            del self._received[:end]
+            self._on_message(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._on_end()
+
+    def send(self, message: object) -> bool:
+        """See `WorkerProcess.send`. A pipe that has ended takes everything."""
+        if self._transport is None:
+            return True
+        if self._transport.get_write_buffer_size() > OUTBOX_BYTES:
+            return False
+        data = pickle.dumps(message)
+        self._transport.write(self._LENGTH.pack(len(data)) + data)
+        return True
+
+    def abort(self) -> None:
+        """End at once; `connection_lost` follows."""
+        if self._transport is not None:
+            self._transport.abort()

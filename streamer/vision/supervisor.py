@@ -272,13 +272,13 @@ class Supervisor:
 
     async def _run_worker(self) -> bool:
         """One worker from start to end; True when it got as far as `ready`."""
-        process = WorkerProcess(self._vision, self._data_folder, asyncio.get_running_loop(), self._receive)
+        process = WorkerProcess(self._vision, self._data_folder, self._receive)
         self._process = process
         self._heard_at = time.monotonic()
         was_ready = False
         reason: str | None = None
         try:
-            await asyncio.to_thread(process.start)
+            await process.start()
             while process.alive:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(process.ended.wait(), CHECK_SECONDS)
@@ -294,7 +294,7 @@ class Supervisor:
         finally:
             self._process = None
             self._worker_gone(process, reason)
-            await asyncio.shield(asyncio.to_thread(process.close))
+            await asyncio.shield(process.aclose())
         return was_ready
 
     def _hang_reason(self, now: float) -> str | None:

@@ -16,7 +16,7 @@ async def test_what_a_loading_worker_does_is_told_and_keeps_it_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor = Supervisor(VisionSettings(engine="synthetic"), tmp_path)
-    worker = module.WorkerProcess(VisionSettings(engine="synthetic"), tmp_path, None, lambda *_: None)  # type: ignore[arg-type]
+    worker = module.WorkerProcess(VisionSettings(engine="synthetic"), tmp_path, lambda *_: None)
     supervisor._process = worker
     now = 1000.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
