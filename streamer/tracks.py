@@ -61,6 +61,8 @@ class Track:
     """1..63: this track's value in the label map of the same frame."""
     object_prompt: str | None = None
     """The object prompt that LABEL_OBJECT pixels of this track answer; None: no object was asked for or none seen."""
+    undecided: bool = False
+    """No name is shown, and the next looks at the face may bring one: `hide` hides them until then."""
 
     @property
     def seen(self) -> bool:

@@ -304,8 +304,14 @@ def _hide(picture: Planes, result: FrameResult, target: Target) -> None:
     part = target.object is not None
     seen, lost = _by_state(_wanted(result, target))
     mask = _Labels(result, part).pixels(seen)
+    faces = [] if part else [*seen, *lost]
+    if not seen:
+        # It may be the member who has just come into the picture; one who is seen in it is nobody else.
+        coming, unseen = _by_state([track for track in result.tracks if track.undecided])
+        mask |= _Labels(result, part=False).pixels(coming)
+        lost, faces = lost + unseen, [*faces, *coming, *unseen]
     _add_boxes(mask, lost)
-    conceal(picture, mask, [] if part else _faces([*seen, *lost]))
+    conceal(picture, mask, _faces(faces))
 
 
 def _only(picture: Planes, result: FrameResult, target: Target) -> None:

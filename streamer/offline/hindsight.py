@@ -33,13 +33,18 @@ class Hindsight:
         self._waiting: deque[Seen] = deque()
         self._names: dict[int, str | None] = {}
         """Of the tracks on the newest frame."""
+        self._undecided: set[int] = set()
+        """Tracks on the newest frame that may still get a name."""
 
     def step(self, frame: Frame, result: FrameResult) -> Iterator[Seen]:
         """One more; gives the frames that have waited long enough."""
         for track in result.tracks:
             if track.name is not None and self._names.get(track.id) != track.name:
                 self._write_back(track)
+            elif not track.undecided and track.id in self._undecided:
+                self._settle(track)
         self._names = {track.id: track.name for track in result.tracks}
+        self._undecided = {track.id for track in result.tracks if track.undecided}
         self._waiting.append((frame, result))
         while len(self._waiting) > self.frames:
             yield self._waiting.popleft()
@@ -57,7 +62,18 @@ class Hindsight:
             taken = any(track.name == named.name for track in result.tracks)
             if before is None or before.name is not None or taken:
                 return
-            tracks = tuple(
-                replace(track, name=named.name) if track.id == named.id else track for track in result.tracks
-            )
-            self._waiting[place] = frame, replace(result, tracks=tracks)
+            self._waiting[place] = frame, _with(result, replace(before, name=named.name, undecided=False))
+
+    def _settle(self, nobody: Track) -> None:
+        """The track has turned out to be no member: it was none on the frames that wait either."""
+        for place in range(len(self._waiting) - 1, -1, -1):
+            frame, result = self._waiting[place]
+            before = next((track for track in result.tracks if track.id == nobody.id), None)
+            if before is None or not before.undecided:
+                return
+            self._waiting[place] = frame, _with(result, replace(before, undecided=False))
+
+
+def _with(result: FrameResult, changed: Track) -> FrameResult:
+    """`result` with `changed` in the place of the track of its id."""
+    return replace(result, tracks=tuple(changed if track.id == changed.id else track for track in result.tracks))

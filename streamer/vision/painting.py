@@ -77,18 +77,27 @@ def with_pixels(people: Iterable[Person], label_map: np.ndarray | None) -> set[i
     return set() if label_map is None else marked(label_map, painted)
 
 
-def track_of(person: Person, said: Naming | None, target: Target, frame: Frame, *, has_mask: bool) -> Track:
-    """A person as the frame's result tells of them. `has_mask`: the label map has pixels of theirs."""
+def track_of(
+    person: Person, said: Naming | None, target: Target, frame: Frame, *, has_mask: bool, undecided: bool = False
+) -> Track:
+    """A person as the frame's result tells of them.
+
+    Args:
+        has_mask: the label map has pixels of theirs.
+        undecided: another look may change what is said of them.
+    """
     # Without a mask the face of the newest look is all that is known, on the frames up to the next one too.
     face_seen = person.face_known or (person.region is None and person.visible)
     face = clip_box(person.face_xyxy, frame.width, frame.height) if face_seen else None
+    name = said.name if said else None
     return Track(
         id=person.id,
-        name=said.name if said else None,
+        name=name,
         similarity=said.similarity if said else None,
         state="tracked" if has_mask else "lost",
         box_xyxy=clip_box(person.box_xyxy, frame.width, frame.height),
         face_xyxy=face,
         label=person.label,
         object_prompt=target.object if person.part is not None and has_mask else None,
+        undecided=undecided and name is None,
     )

@@ -167,7 +167,14 @@ class FrameProcessor:
         label_map = self._painting.label_map(self._people, wanted, self._target, self._phrases, frame)
         shown = with_pixels(self._people, label_map)
         tracks = tuple(
-            track_of(person, self._names.get(person.id), self._target, frame, has_mask=person.label in shown)
+            track_of(
+                person,
+                self._names.get(person.id),
+                self._target,
+                frame,
+                has_mask=person.label in shown,
+                undecided=self._undecided(person),
+            )
             for person in self._people
             if told(person)
         )
@@ -193,6 +200,10 @@ class FrameProcessor:
 
     def _name(self, person: Person) -> str | None:
         return self._names.get(person.id, Naming(None, None)).name
+
+    def _undecided(self, person: Person) -> bool:
+        """A photo has no second look, and an invented track (no faces) has its name from the start."""
+        return not self._still and self._faces is not None and self._namer.undecided(person.id)
 
     def _due_look(self, frame: Frame) -> bool:
         """Whether to look for faces on this frame: at once in a new shot, soon where a name is doubtful."""

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from skimage import data as skimage_data
 
+from streamer.egress.overlay import draw
 from streamer.errors import ModelMissing, PromptUnsupported, VisionUnavailable
-from streamer.frames import Frame
+from streamer.frames import Frame, planes
 from streamer.service.settings import VisionSettings
 from streamer.tracks import LABEL_PERSON, FrameResult, Target, Track
 from streamer.vision.faces import input_size, providers_of
@@ -180,6 +181,40 @@ def test_a_person_is_followed_named_and_masked(models: Models, vision: FrameProc
         assert not mask[:40, 560:].any(), "the flag behind her is not"
     assert len(ids) == 1
     assert looks < 10
+
+
+def test_a_live_hide_hides_from_the_first_frame_of_a_shot_and_lets_strangers_be(
+    models: Models, vision: FrameProcessor, astronaut: np.ndarray, friends: np.ndarray
+) -> None:
+    """The name comes some looks later; until then nobody knows that this is not the member."""
+    target = Target(member="eileen")
+    vision.set_known(known(models, eileen=astronaut))
+    vision.set_target(target)
+    for index, picture in enumerate([on_stage(friends)] * 24 + [on_stage(astronaut)] * 6):
+        shown = frame(picture, index)
+        result = vision.step(shown)
+        luma, drawn = planes(shown.i420)[0], planes(draw(shown, result, "hide", target))[0]
+        if index >= 24:
+            (track,) = result.tracks
+            assert track.face_xyxy is not None
+            x0, y0, x1, y1 = (round(v) for v in track.face_xyxy)
+            face = slice(y0, y1), slice(x0, x1)
+            laplacian = [cv2.Laplacian(np.ascontiguousarray(p[face]), cv2.CV_32F).std() for p in (luma, drawn)]
+            assert laplacian[1] < 0.2 * laplacian[0], f"seen on frame {index}, {track}"
+    settled = vision_of(models, friends, target, 24)
+    assert [track.name for track in settled.tracks] == [None] * len(settled.tracks)
+    assert sum(track.undecided for track in settled.tracks) <= 1, "strangers are strangers within a second"
+
+
+def vision_of(models: Models, picture: np.ndarray, target: Target, count: int) -> FrameResult:
+    """The result of the last of `count` equal pictures."""
+    processor = models.processor()
+    processor.set_known(known(models, eileen=np.ascontiguousarray(skimage_data.astronaut()[..., ::-1])))
+    processor.set_target(target)
+    for index in range(count):
+        result = processor.step(frame(on_stage(picture), index))
+    processor.close()
+    return result
 
 
 def test_no_name_and_no_mask_crosses_a_cut(

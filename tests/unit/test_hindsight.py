@@ -57,6 +57,26 @@ def test_an_earlier_name_stays() -> None:
     assert names([{1: "ann"}, {1: None}, {1: "rei"}]) == [{1: "ann"}, {1: "rei"}, {1: "rei"}]
 
 
+def test_who_turns_out_to_be_nobody_was_nobody_before() -> None:
+    hindsight = Hindsight(64, 64, 10.0)
+    came = []
+    for index, (name, undecided) in enumerate([(None, True), (None, True), (None, False), (None, True)]):
+        track = Track(1, name, 0.5, "tracked", (0, 0, 9, 9), None, 1, undecided=undecided)
+        result = FrameResult(index, index / 10, 64, 64, "test", True, (track,), None)
+        came += hindsight.step(Frame(np.zeros((96, 64), np.uint8), index, index / 10, 0.0), result)
+    came += hindsight.finish()
+    assert [result.tracks[0].undecided for _, result in came] == [False, False, False, True]
+
+
+def test_a_name_ends_doubt_before_it() -> None:
+    hindsight = Hindsight(64, 64, 10.0)
+    for index, (name, undecided) in enumerate([(None, True), ("rei", False)]):
+        track = Track(1, name, 0.5, "tracked", (0, 0, 9, 9), None, 1, undecided=undecided)
+        result = FrameResult(index, index / 10, 64, 64, "test", True, (track,), None)
+        assert not list(hindsight.step(Frame(np.zeros((96, 64), np.uint8), index, index / 10, 0.0), result))
+    assert [(r.tracks[0].name, r.tracks[0].undecided) for _, r in hindsight.finish()] == [("rei", False)] * 2
+
+
 def test_large_pictures_wait_in_less_memory() -> None:
     assert Hindsight(3840, 2160, 60).frames * 3840 * 2160 * 2.5 <= 150e6
     assert Hindsight(640, 360, 25).frames == 25

@@ -198,6 +198,21 @@ def test_hide_leaves_no_detail_of_the_member_and_all_of_the_others() -> None:
     assert not changed(frame, drawn)[other].any()
 
 
+def test_who_may_turn_out_to_be_the_member_is_hidden_until_then() -> None:
+    frame, found = picture(), result(None, "Yujin")
+    coming = replace(found, tracks=(replace(found.tracks[0], undecided=True), found.tracks[1]))
+    for prompt in (None, "shirt"):
+        drawn = draw(frame, coming, "hide", Target("Wonyoung", prompt))
+        luma, luma0 = planes(drawn)[0], planes(frame.i420)[0]
+        new, yujin = (found.mask(t) for t in found.tracks)
+        assert detail(luma, new) < 0.05 * detail(luma0, new)
+        assert not changed(frame, drawn)[yujin].any()
+    assert np.array_equal(draw(frame, found, "hide", Target("Wonyoung")), frame.i420), "decided: it is nobody"
+    # Yujin is in sight, so that the other one cannot be her.
+    drawn = draw(frame, coming, "hide", Target("Yujin"))
+    assert not changed(frame, drawn)[new].any()
+
+
 def test_hiding_again_what_moved_by_a_pixel_still_shows_nothing() -> None:
     """Frosting keeps a few values a face: a face of 60 pixels can be told from another only by its mean colours."""
     frame, found = picture(), result("Wonyoung")
