@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,30 @@ from streamer.tracks import LABEL_OBJECT, LABEL_PERSON, MAX_TRACKS, Box, FrameRe
 
 SOURCE_PTS = "source_pts"
 """Seconds on the input's clock, in lines of a part of a file: `pts` is that of the output."""
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
+
+
+def _are_tracks(value: Any) -> bool:
+    """As far as is read without a look at the masks."""
+    return isinstance(value, list) and all(
+        isinstance(track["name"], str | None) and isinstance((track.get("object") or {"prompt": ""})["prompt"], str)
+        for track in value
+    )
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "size": _is_size,
+    "pts": _is_time,
+    "frame": lambda value: isinstance(value, int),
+    "tracks": _are_tracks,
+}
 
 
 def line(result: FrameResult, source_seconds: float | None = None) -> bytes:
@@ -58,9 +83,12 @@ def parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
         said = json.loads(text)
         if said.get("v") != VERSION:
             raise ValueError(f"version {said.get('v')!r}")
-        if len(said["size"]) != 2 or not all(isinstance(side, int) for side in said["size"]):
-            raise ValueError(f"size {said['size']!r}")
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        for key, fits in _FIELDS.items():
+            if not fits(said[key]):
+                raise ValueError(f"{key} {said[key]!r:.40}")
+        if not _is_time(said.get(SOURCE_PTS, 0.0)):
+            raise ValueError(f"{SOURCE_PTS} {said[SOURCE_PTS]!r:.40}")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise SourceUnusable(
             f"{path}, line {number}: not the JSON of a frame ({exc}); give the .jsonl written beside a video"
         ) from exc

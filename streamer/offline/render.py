@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from streamer.errors import SourceUnusable, StreamerError
 from streamer.offline import destination, lines, resume
 from streamer.offline.cast import Cast
-from streamer.offline.clip import Clip, ClipFrame, Sound
+from streamer.offline.clip import Clip, Sound
 from streamer.offline.clock import PTS_RATE
 from streamer.offline.film import Film, Look, Seen, shoot
+from streamer.offline.pairing import Pairing
 from streamer.offline.progress import Meter, OnProgress
 from streamer.offline.resume import Names
 from streamer.offline.video import VideoResult
@@ -23,8 +23,7 @@ from streamer.tracks import PRIVATE_STYLES, FrameResult
 
 _BEYOND_SECONDS = 2.0
 """What is read of a clip after the last frame wanted, for the sound that belongs to it."""
-_NEAR_SECONDS = 0.004
-"""Times in a sidecar are rounded; frames are further apart than this."""
+_APART = "they do not belong together; give the sidecar that was written of this clip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,8 @@ def render(
     """Make the output. `stop`, when set, ends the work; nothing is left then.
 
     With `hide` and `only` a picture of which the sidecar says nothing is frosted as a whole, and a line that belongs to
-    no picture is an error: it is then of another clip, whatever else fits. In the other styles a note says so.
+    no picture is an error: it is then of another clip, whatever else fits. So is a missing line where nothing says
+    which picture the first one belongs to. In the other styles a note says so.
 
     Raises:
         SourceUnusable: the clip or the sidecar cannot be read, they do not belong together, the sidecar names nobody.
@@ -70,7 +70,8 @@ def render(
         try:
             with lines.Sidecar(order.sidecar) as sidecar:
                 film = Film(names.part, None, clip, cast, order.look, video)
-                told = _matched(clip, sidecar, story, order.look.style in PRIVATE_STYLES)
+                pairing = Pairing(iter(sidecar), of_part=story.last_seconds is not None)
+                told = _matched(clip, pairing, story, order.look.style in PRIVATE_STYLES)
                 interrupted = shoot(film, told, lambda items: _counted(items, meter), stop or threading.Event())
         except (StreamerError, MemoryError):
             resume.discard(names)
@@ -80,11 +81,7 @@ def render(
         else:
             resume.settle(names, names, whole=True)
         meter.finish()
-        notes = []
-        if not interrupted and film.output.frames != story.lines:
-            notes = [
-                f"{film.output.frames} pictures, and {story.lines} lines in the sidecar: it may be of another file"
-            ]
+        notes = [] if interrupted else _doubts(pairing, story)
         return VideoResult.of(film, clip, names, began, notes, interrupted=interrupted)
 
 
@@ -143,7 +140,7 @@ def _check_size(order: RenderOrder, story: _Story, clip: Clip) -> None:
     for width, height in story.sizes - {shown}:
         raise SourceUnusable(
             f"{story.path} tells of pictures of {width}x{height}, those of {order.clip} are {shown[0]}x{shown[1]}: "
-            "they do not belong together; give the sidecar that was written of this clip"
+            f"{_APART}"
         )
 
 
@@ -162,56 +159,51 @@ def _counted(items: Iterator[Seen | Sound], meter: Meter) -> Iterator[Seen | Sou
         yield item
 
 
-def _matched(clip: Clip, sidecar: lines.Sidecar, story: _Story, private: bool) -> Iterator[Seen | Sound]:
+def _matched(clip: Clip, pairing: Pairing, story: _Story, private: bool) -> Iterator[Seen | Sound]:
     """Pictures with the results that belong to them. A picture without a line has one that says nothing, or is left out
     where the lines are of a part of the file.
 
     Raises:
         SourceUnusable: at the end, if no line belonged to a picture, or, where it is `private`, if one did not.
     """
-    said = iter(sidecar)
     end: float | None = None
-    line = next(said, None)
-    pictures = matched = 0
     for item in clip.read():
         if isinstance(item, Sound):
             if end is None or item.seconds < end:
                 yield item
             continue
-        if line is None and story.last_seconds is not None:
+        if pairing.over and story.last_seconds is not None:
             end = end or item.pts / PTS_RATE
             continue
-        while line is not None and _is_before(line, item):
-            line = next(said, None)
-        pictures += 1
-        if line is not None and _is_of(line, item):
-            matched += 1
-            result = lines.result(line)
-            line = next(said, None)
-        else:
-            assert item.frame is not None, "every picture was converted"
-            result = FrameResult.nothing(item.frame)
-        yield Seen(item, item.frame, result, None)
-    if not matched:
+        assert item.frame is not None, "every picture was converted"
+        line = pairing.step(item)
+        yield Seen(item, item.frame, FrameResult.nothing(item.frame) if line is None else lines.result(line), None)
+    if not pairing.matched:
         raise _not_one(story, clip.path)
-    if private and matched < story.lines:
+    if private and pairing.matched < story.lines:
         raise SourceUnusable(
-            f"{story.path} has {story.lines} lines, and only {matched} of them belong to the {pictures} pictures of "
-            f"{clip.path}: they do not belong together; give the sidecar that was written of this clip"
+            f"{story.path} has {story.lines} lines, and only {pairing.matched} of them belong to the "
+            f"{pairing.pictures} pictures of {clip.path}: {_APART}"
+        )
+    if private and not pairing.is_sure:
+        raise SourceUnusable(
+            f"{story.path} has {story.lines} lines for the {pairing.pictures} pictures of {clip.path}, and nothing "
+            f"says which of them the first line is of: {_APART}"
         )
 
 
-def _is_of(line: dict[str, Any], item: ClipFrame) -> bool:
-    """Without times of the input, the n-th line is the n-th picture's: numbers in recordings of streams have gaps."""
-    return lines.SOURCE_PTS not in line or bool(abs(line[lines.SOURCE_PTS] - item.source_seconds) <= _NEAR_SECONDS)
-
-
-def _is_before(line: dict[str, Any], item: ClipFrame) -> bool:
-    return lines.SOURCE_PTS in line and bool(line[lines.SOURCE_PTS] < item.source_seconds - _NEAR_SECONDS)
+def _doubts(pairing: Pairing, story: _Story) -> list[str]:
+    """What a user should know of a sidecar that does not fit wholly."""
+    if pairing.matched < story.lines:
+        found = (
+            f"only {pairing.matched} of the sidecar's {story.lines} lines belong to one of {pairing.pictures} pictures"
+        )
+    elif pairing.pictures != story.lines:
+        found = f"{pairing.pictures} pictures, and {story.lines} lines in the sidecar"
+    else:
+        return []
+    return [f"{found}: it may be of another file"]
 
 
 def _not_one(story: _Story, clip: Path) -> SourceUnusable:
-    return SourceUnusable(
-        f"{story.path}: not one line of it belongs to a picture of {clip}: they do not belong together; give the "
-        "sidecar that was written of this clip"
-    )
+    return SourceUnusable(f"{story.path}: not one line of it belongs to a picture of {clip}: {_APART}")
