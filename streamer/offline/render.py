@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streamer.errors import SourceUnusable, StreamerError
+from streamer.errors import MemberUnknown, SourceUnusable, StreamerError
 from streamer.offline import destination, lines, resume
 from streamer.offline.cast import Cast
 from streamer.offline.clip import Clip, Sound
@@ -20,6 +20,7 @@ from streamer.offline.resume import Names
 from streamer.offline.video import VideoResult
 from streamer.service.settings import VideoSettings
 from streamer.tracks import PRIVATE_STYLES, FrameResult
+from streamer.vision import member_name
 
 _BEYOND_SECONDS = 2.0
 """What is read of a clip after the last frame wanted, for the sound that belongs to it."""
@@ -35,7 +36,7 @@ class RenderOrder:
     output: Path
     look: Look = field(default_factory=Look)
     members: tuple[str, ...] = ()
-    """Who is shown; empty: everybody whom the sidecar names."""
+    """Who is shown, or hidden; empty: everybody whom the sidecar names."""
 
     def check(self) -> None:
         """Raises `OutputError` where the output cannot be written."""
@@ -52,7 +53,8 @@ def render(
     which picture the first one belongs to. In the other styles a note says so.
 
     Raises:
-        SourceUnusable: the clip or the sidecar cannot be read, they do not belong together, the sidecar names nobody.
+        SourceUnusable: the clip or the sidecar cannot be read, or they do not belong together.
+        MemberUnknown: with `hide` and `only`, the sidecar never names one of the members; with `hide`, nobody at all.
         OutputError: the output cannot be written.
     """
     order.check()
@@ -81,7 +83,8 @@ def render(
         else:
             resume.settle(names, names, whole=True)
         meter.finish()
-        notes = [] if interrupted else _doubts(pairing, story)
+        never = story.never(order.members and cast.members)
+        notes = [*([never] if never else []), *([] if interrupted else _doubts(pairing, story))]
         return VideoResult.of(film, clip, names, began, notes, interrupted=interrupted)
 
 
@@ -101,6 +104,14 @@ class _Story:
     """Of a part of a file: when its first frame is shown, on the clip's clock."""
     last_seconds: float | None
     """When its last one is."""
+
+    def never(self, members: Sequence[str]) -> str:
+        """Says which of these it never names; empty: it names them all."""
+        missing = [name for name in members if name not in self.members]
+        named = ", ".join(map(repr, self.members[:8])) + (", …" if len(self.members) > 8 else "")
+        return (
+            f"{self.path} never names {', '.join(map(repr, missing))}; it names {named or 'nobody'}" if missing else ""
+        )
 
     @classmethod
     def read(cls, path: Path) -> _Story:
@@ -145,11 +156,23 @@ def _check_size(order: RenderOrder, story: _Story, clip: Clip) -> None:
 
 
 def _cast(order: RenderOrder, story: _Story) -> Cast:
-    members = order.members or story.members
-    if not members:
-        # Nobody was ever seen: every style still says so, frame by frame.
-        members = ("nobody",)
-    return Cast(members, story.prompt, order.look.style == "only")
+    """Who is shown, spelt as in the sidecar.
+
+    Raises:
+        MemberUnknown: a style that promises to hide somebody cannot: the sidecar never names whom it was asked for.
+    """
+    style = order.look.style
+    spelt = {member_name.key(name): name for name in story.members}
+    members = tuple(dict.fromkeys(spelt.get(member_name.key(name), name) for name in order.members)) or story.members
+    if style in PRIVATE_STYLES and (never := story.never(members)):
+        # Never seen, or not known when it was written, or misspelt: who is not named is not hidden, wherever they are.
+        raise MemberUnknown(f"{never}, so {style} cannot keep its promise; give a name that it names, or leave it out")
+    if style == "hide" and not members:
+        raise MemberUnknown(
+            f"{story.path} names nobody, so hide would hide nobody; search the clip again: streamer video"
+        )
+    # Where nobody was ever seen, every style still says so, frame by frame.
+    return Cast(members or ("nobody",), story.prompt, style == "only")
 
 
 def _counted(items: Iterator[Seen | Sound], meter: Meter) -> Iterator[Seen | Sound]:

@@ -16,7 +16,7 @@ from streamer.contract import result_json
 from streamer.egress.encoder import EncodedFrame
 from streamer.egress.h264 import H264Encoder
 from streamer.egress.recorder import Recorder
-from streamer.errors import SourceUnusable
+from streamer.errors import MemberUnknown, SourceUnusable
 from streamer.offline.cast import Cast
 from streamer.offline.film import Look
 from streamer.offline.render import RenderOrder, render
@@ -227,3 +227,45 @@ def test_a_line_without_a_time_is_no_line(sight: Sight, tmp_path: Path) -> None:
     for key, value in (("pts", None), ("pts", "soon"), ("pts", float("nan")), ("frame", None), ("tracks", None)):
         with pytest.raises(SourceUnusable, match=rf"line 3: not the JSON of a frame.*{key}"):
             made(sight, clip, changed(sidecar, lambda lines: [*lines[:2], {**lines[2], key: value}]), "hide")  # noqa: B023
+
+
+# --- whom it is asked to hide ---
+
+
+def nameless(lines: list[Line]) -> list[Line]:
+    return [{**line, "tracks": [{**track, "name": None} for track in line["tracks"]]} for line in lines]
+
+
+def shown(sight: Sight, clip: Path, sidecar: Path, style: Style, *members: str) -> VideoResult:
+    return render(
+        RenderOrder(clip, sidecar, clip.with_name("again.mp4"), Look(style), members=members), sight.settings.video
+    )
+
+
+@pytest.mark.parametrize("style", PRIVATE)
+def test_who_is_never_named_cannot_be_hidden(sight: Sight, tmp_path: Path, style: Style) -> None:
+    clip, sidecar = recording(tmp_path, STEADY)
+    for members in (("rej",), ("rei", "rej")):
+        with pytest.raises(MemberUnknown, match=r"never names 'rej'; it names 'rei'"):
+            shown(sight, clip, sidecar, style, *members)
+    with pytest.raises(MemberUnknown, match=r"never names 'rei'; it names nobody"):
+        shown(sight, clip, changed(sidecar, nameless), style, "rei")
+    assert not (tmp_path / "again.mp4").exists()
+    # As the gallery has it: case and width of letters do not count.
+    assert shown(sight, clip, sidecar, style, " Ｒei").seen == {"rei": 20}
+
+
+def test_hide_of_everybody_where_nobody_is_named(sight: Sight, tmp_path: Path) -> None:
+    clip, sidecar = recording(tmp_path, STEADY)
+    unnamed = changed(sidecar, nameless)
+    with pytest.raises(MemberUnknown, match=r"names nobody.*hide would hide nobody"):
+        shown(sight, clip, unnamed, "hide")
+    assert not (tmp_path / "again.mp4").exists()
+    assert shown(sight, clip, unnamed, "only").frames == 20
+
+
+def test_who_is_never_named_is_said_in_other_styles(sight: Sight, tmp_path: Path) -> None:
+    clip, sidecar = recording(tmp_path, STEADY)
+    done = shown(sight, clip, sidecar, "annotated", "rej", "rei")
+    assert done.seen == {"rej": 0, "rei": 20}
+    assert any("never names 'rej'; it names 'rei'" in note for note in done.notes), done.notes
