@@ -18,6 +18,10 @@ SOURCE_PTS = "source_pts"
 """Seconds on the input's clock, in lines of a part of a file: `pts` is that of the output."""
 
 
+MADE_OF = "made_of"
+"""In the first line of a video's sidecar: the clip and the options, see `record`."""
+
+
 def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
@@ -42,11 +46,13 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def line(result: FrameResult, source_seconds: float | None = None) -> bytes:
+def line(result: FrameResult, source_seconds: float | None = None, made_of: dict[str, Any] | None = None) -> bytes:
     """The contract's JSON of one frame, without an end of line."""
     said = result_json(result)
     if source_seconds is not None:
         said[SOURCE_PTS] = round(source_seconds, 6)
+    if made_of is not None:
+        said[MADE_OF] = made_of
     return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
 
 
