@@ -153,6 +153,27 @@ def test_a_folder_of_photos(people: Path, tmp_path: Path) -> None:
     assert pixels(tmp_path / "out" / "b" / "cutout.png")[..., 3].max() == 0
 
 
+def test_every_photo_of_a_folder_has_results_of_its_own(people: Path, tmp_path: Path) -> None:
+    """Whatever two of them share; and hidden ones belong to all files, but not to the images of a folder."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    names = ["x.jpg", "x.png", "x_jpg.jpg", "X.bmp", "x (2).jpg", ".x.jpg", "._x.jpg", "notes"]
+    for number, name in enumerate(names):
+        Image.new("RGB", (64 + 2 * number, 64), "grey").save(photos / name, "PNG")
+    for options, wanted in (([], names[:5]), (["--all-files"], names)):
+        out = tmp_path / f"out{len(options)}"
+        arguments = ("image", str(photos), "--member", "eileen", *options, "--out", str(out), "--progress-json")
+        done = streamer(people, *arguments)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout.splitlines()[-1])["result"]["photos"]
+        assert sorted(photo["file"] for photo in told) == sorted(wanted)
+        for photo in told:
+            (result,) = (Path(path) for path in photo["outputs"] if path.endswith("result.json"))
+            assert json.loads(result.read_text())["size"][0] == 64 + 2 * names.index(photo["file"])
+        assert len({folder.name.casefold() for folder in out.iterdir()}) == len(wanted)
+        assert not [folder for folder in out.iterdir() if folder.name.startswith(".")]
+
+
 BAD_IMAGES = {
     "unknown member": (["--member", "zoe"], "there is no member 'zoe': enrolled are"),
     "object": (["--member", "ben", "--object", "umbrella"], "engine sam3 answers any phrase"),
