@@ -265,7 +265,7 @@ class _Run:
         order, names, settings = self._order, self._order.names, self._sight.settings
         comment = record.comment(self._record)
         film = Film(names.part, names.part_sidecar, self._clip, order.cast, order.look, settings.video, comment)
-        read = self._clip.read(max(0, self._done - _WARM_UP_FRAMES))
+        read = _with_end(self._clip.read(max(0, self._done - _WARM_UP_FRAMES)))
         return film, shoot(film, read, self._watched, self._stop)
 
     def notes(self, film: Film, interrupted: bool) -> list[str]:
@@ -280,8 +280,9 @@ class _Run:
             )
         return said
 
-    def _watched(self, items: Iterator[ClipFrame | Sound]) -> Iterator[Seen | Sound]:
-        """Pictures with their results, and sound."""
+    def _watched(self, items: Iterator[ClipFrame | Sound | None]) -> Iterator[Seen | Sound]:
+        """Pictures with their results, and sound. Stopped, it leaves out the pictures of the last second: a name that
+        comes later may be theirs, and a run that goes on copies what is there."""
         earlier = None if self._leftover is None else _Earlier(self._leftover, self._sight, self._order)
         first_id = 1 if earlier is None else earlier.next_track_id
         watcher = Watcher(self._sight, self._order.cast, self._order.every, first_id)
@@ -289,10 +290,13 @@ class _Run:
         hindsight = Hindsight(info.width, info.height, info.fps)
         try:
             for item in items:
-                if isinstance(item, Sound):
+                if item is None:
+                    for seen in watcher.finish():
+                        yield from self._seen(hindsight.step(*seen))
+                    yield from self._seen(hindsight.finish())
+                elif isinstance(item, Sound):
                     yield item
-                    continue
-                if item.index < self._done and earlier is not None:
+                elif item.index < self._done and earlier is not None:
                     if item.frame is not None:
                         watcher.warm_up(item.frame)
                     yield earlier.next(item)
@@ -301,9 +305,6 @@ class _Run:
                     self._pictures[item.index] = item
                     for seen in watcher.step(item.frame):
                         yield from self._seen(hindsight.step(*seen))
-            for seen in watcher.finish():
-                yield from self._seen(hindsight.step(*seen))
-            yield from self._seen(hindsight.finish())
         finally:
             watcher.close()
             if earlier is not None:
@@ -314,6 +315,12 @@ class _Run:
             picture = self._pictures.pop(frame.index)
             self._meter.step()
             yield Seen(picture, frame, result, line_of(picture, result, self._part, self._record))
+
+
+def _with_end(items: Iterator[ClipFrame | Sound]) -> Iterator[ClipFrame | Sound | None]:
+    """`items`, then None: who is stopped before it knows that the file goes on."""
+    yield from items
+    yield None
 
 
 class _Earlier:
