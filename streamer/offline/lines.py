@@ -18,6 +18,8 @@ SOURCE_PTS = "source_pts"
 """Seconds on the input's clock, in lines of a part of a file: `pts` is that of the output."""
 
 
+PEOPLE = "people"
+"""The mask of people who are no track, where there are any and they were sought."""
 MADE_OF = "made_of"
 """In the first line of a video's sidecar: the clip and the options, see `record`."""
 
@@ -143,6 +145,10 @@ def _result(said: dict[str, Any], masks: bool) -> FrameResult:
                 object_prompt=None if part is None else part["prompt"],
             )
         )
+    if masks and said.get(PEOPLE) is not None:
+        strangers = _mask(said[PEOPLE], (width, height))
+        labels = np.zeros((height, width), np.uint8) if labels is None else labels
+        labels[strangers & (labels == 0)] = LABEL_PERSON
     return FrameResult(
         int(said["frame"]),
         float(said["pts"]),

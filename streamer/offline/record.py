@@ -17,6 +17,7 @@ import av
 from streamer.errors import SourceUnusable
 from streamer.offline import lines
 from streamer.offline.resume import Names
+from streamer.tracks import PRIVATE_STYLES
 
 if TYPE_CHECKING:
     from streamer.offline.video import VideoOrder
@@ -57,6 +58,11 @@ def of(order: VideoOrder, engine: str) -> dict[str, Any]:
     except OSError as exc:
         raise SourceUnusable(f"cannot read {order.clip}: {exc.strerror or exc}; check the path") from exc
     return {"clip": order.clip.name, "bytes": size, "content": content, **options(order, engine)}
+
+
+def seeks_everybody(record: Any) -> bool:
+    """Of a record, or what stands in its place: all people were looked for, whether they have a face or not."""
+    return isinstance(record, dict) and record.get("style") in PRIVATE_STYLES
 
 
 def comment(record: dict[str, Any]) -> str:

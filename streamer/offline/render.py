@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamer.errors import MemberUnknown, SourceUnusable, StreamerError
-from streamer.offline import destination, lines, resume
+from streamer.offline import destination, lines, record, resume
 from streamer.offline.cast import Cast
 from streamer.offline.clip import Clip, Sound
 from streamer.offline.clock import PTS_RATE
@@ -83,8 +83,7 @@ def render(
         else:
             resume.settle(names, names, whole=True)
         meter.finish()
-        never = story.never(order.members and cast.members)
-        notes = [*([never] if never else []), *([] if interrupted else _doubts(pairing, story))]
+        notes = [*_warnings(order, story, cast), *([] if interrupted else _doubts(pairing, story))]
         return VideoResult.of(film, clip, names, began, notes, interrupted=interrupted)
 
 
@@ -100,6 +99,8 @@ class _Story:
     """Width and height of the pictures that it tells of: one, unless it is of no clip at all."""
     prompt: str | None
     """The object that was asked for."""
+    strangers: bool
+    """It tells of people who are no track, or would if there were any."""
     from_seconds: float | None
     """Of a part of a file: when its first frame is shown, on the clip's clock."""
     last_seconds: float | None
@@ -119,9 +120,11 @@ class _Story:
         sizes = set[tuple[int, int]]()
         starts: float | None = None
         last: float | None = None
+        strangers = False
         with lines.Sidecar(path) as sidecar:
             for said in sidecar:
                 count += 1
+                strangers |= lines.PEOPLE in said or record.seeks_everybody(said.get(lines.MADE_OF))
                 sizes.add((said["size"][0], said["size"][1]))
                 if lines.SOURCE_PTS in said:
                     last = said[lines.SOURCE_PTS]
@@ -134,7 +137,7 @@ class _Story:
         if not count:
             raise SourceUnusable(f"{path}: not one line in this sidecar; give the .jsonl written beside a video")
         members = tuple(sorted(seen, key=lambda name: -seen[name]))
-        return cls(path, count, members, frozenset(sizes), prompt, starts or None, last)
+        return cls(path, count, members, frozenset(sizes), prompt, strangers, starts or None, last)
 
 
 def _opened(order: RenderOrder, story: _Story, to_seconds: float | None) -> Clip:
@@ -213,6 +216,19 @@ def _matched(clip: Clip, pairing: Pairing, story: _Story, private: bool) -> Iter
             f"{story.path} has {story.lines} lines for the {pairing.pictures} pictures of {clip.path}, and nothing "
             f"says which of them the first line is of: {_APART}"
         )
+
+
+def _warnings(order: RenderOrder, story: _Story, cast: Cast) -> list[str]:
+    """What a user should know of what is shown."""
+    said = []
+    if never := story.never(order.members and cast.members):
+        said.append(never)
+    if order.look.style == "only" and not story.strangers:
+        said.append(
+            "the sidecar was not written for style only: people whose face was never found are not in it, and are "
+            "shown; who moves may show at the edge; search the clip again with --style only to hide them all"
+        )
+    return said
 
 
 def _doubts(pairing: Pairing, story: _Story) -> list[str]:

@@ -524,6 +524,30 @@ def test_a_signal_leaves_a_whole_file_and_resume_goes_on(people: Path, tmp_path:
     assert out.read_bytes() == whole
 
 
+def test_where_somebody_is_to_be_hidden_every_mask_is_new_on_every_picture(
+    segmentation: IdentityAwareSegmentation, tmp_path: Path
+) -> None:
+    """Who is not named yet may be the one; masks made in turn would trail behind those who move."""
+    clip = tmp_path / "clip.mp4"
+    party = cv2.resize(CARD_PARTY.read(), (960, 664))
+    with av.open(str(clip), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "20"})
+        video.width, video.height, video.pix_fmt = 800, 640, "yuv420p"
+        for index in range(10):
+            view = party[:640, 8 * index : 8 * index + 800]
+            video_frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(view), format="bgr24")
+            container.mux(video.encode(video_frame.reformat(format="yuv420p")))
+        container.mux(video.encode(None))
+    segmentation.process_video(clip, "ben", tmp_path / "out.mp4", style="hide")
+    seen = [
+        {track["id"]: track["mask"]["counts"] for track in line["tracks"] if track["state"] == "tracked"}
+        for line in told(tmp_path / "out.jsonl")
+    ]
+    assert max(map(len, seen)) > 3
+    stale = [(n, track) for n in range(1, 10) for track in seen[n] if seen[n][track] == seen[n - 1].get(track)]
+    assert not stale
+
+
 class Soon(threading.Event):
     """Set once it was looked at so often: after so many pictures."""
 

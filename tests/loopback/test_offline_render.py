@@ -128,9 +128,11 @@ def test_a_sidecar_of_other_times_is_refused(sight: Sight, tmp_path: Path, style
 
 
 def recording(folder: Path, seconds: Sequence[float], first: int = 700) -> tuple[Path, Path]:
-    """What the recorder makes of a stream's pictures at `seconds` of its clock, from picture `first` on: pictures as
-    `media.numbered`, and lines in which rei stands at the left edge. One whose time is that of the picture before it is
-    that picture once more, as for a keyframe."""
+    """What the recorder makes of a stream's pictures at `seconds` of its clock, from picture `first` on.
+
+    Pictures are as `media.numbered`; in the lines rei stands at the left edge, and somebody who is no track to the
+    right. One whose time is that of the picture before it is that picture once more, as for a keyframe.
+    """
     codec = H264Encoder("libx264", 320, 180, 25, VideoSettings())
     recorder = Recorder(folder, "s1", None, keyframe=lambda: None)
     index, pts = first - 1, -1
@@ -139,6 +141,7 @@ def recording(folder: Path, seconds: Sequence[float], first: int = 700) -> tuple
         pts = max(round(at * 90_000), pts + 1)
         labels = np.zeros((180, 320), np.uint8)
         labels[60:120, :16] = LABEL_PERSON | 1
+        labels[40:140, 200:300] = LABEL_PERSON
         box = (0.0, 60.0, 16.0, 120.0)
         rei = Track(1, "rei", 0.6, "tracked", box, None, 1)
         line = json.dumps(result_json(FrameResult(index, at, 320, 180, "lite", False, (rei,), labels))).encode()
@@ -269,3 +272,27 @@ def test_who_is_never_named_is_said_in_other_styles(sight: Sight, tmp_path: Path
     done = shown(sight, clip, sidecar, "annotated", "rej", "rei")
     assert done.seen == {"rej": 0, "rei": 20}
     assert any("never names 'rej'; it names 'rei'" in note for note in done.notes), done.notes
+
+
+# --- people whom the sidecar does not name ---
+
+
+def steps(path: Path, columns: slice) -> list[float]:
+    """As `sharpness`, but of these columns only, and of each picture."""
+    with av.open(str(path)) as container:
+        pictures = [frame.to_ndarray(format="gray")[:, columns].astype(int) for frame in container.decode(video=0)]
+    return [float(np.abs(np.diff(each, axis=0)).max()) / (4 + 6 * index) for index, each in enumerate(pictures)]
+
+
+def test_only_hides_people_who_are_no_track(sight: Sight, tmp_path: Path) -> None:
+    clip, sidecar = recording(tmp_path, STEADY)
+    assert not shown(sight, clip, sidecar, "only").notes
+    stranger, rei = (steps(clip.with_name("again.mp4"), columns) for columns in (slice(210, 290), slice(0, 14)))
+    assert max(stranger[5:]) < 0.4 < 0.6 < min(rei[5:])
+
+
+def test_only_says_where_nothing_is_known_of_people_who_are_no_track(sight: Sight, tmp_path: Path) -> None:
+    clip, sidecar = recording(tmp_path, STEADY)
+    bare = changed(sidecar, lambda lines: [{k: v for k, v in line.items() if k != "people"} for line in lines])
+    assert any("whose face was never found" in note for note in shown(sight, clip, bare, "only").notes)
+    assert not shown(sight, clip, bare, "hide").notes
