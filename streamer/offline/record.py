@@ -65,6 +65,14 @@ def seeks_everybody(record: Any) -> bool:
     return isinstance(record, dict) and record.get("style") in PRIVATE_STYLES
 
 
+def followed(record: Any) -> str | None:
+    """Of the same: the only member whose masks were sought on every picture; None: everybody's were."""
+    if not isinstance(record, dict) or seeks_everybody(record):
+        return None
+    members = record.get("members")
+    return str(members[0]) if isinstance(members, list) and len(members) == 1 else None
+
+
 def comment(record: dict[str, Any]) -> str:
     """What the video says of it."""
     return _SAYS + hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:32]

@@ -101,6 +101,8 @@ class _Story:
     """The object that was asked for."""
     strangers: bool
     """It tells of people who are no track, or would if there were any."""
+    followed: str | None
+    """The one member whose masks alone are new on every picture; None: everybody's are, or nothing says so."""
     from_seconds: float | None
     """Of a part of a file: when its first frame is shown, on the clip's clock."""
     last_seconds: float | None
@@ -120,11 +122,12 @@ class _Story:
         sizes = set[tuple[int, int]]()
         starts: float | None = None
         last: float | None = None
-        strangers = False
+        strangers, followed = False, None
         with lines.Sidecar(path) as sidecar:
             for said in sidecar:
                 count += 1
                 strangers |= lines.PEOPLE in said or record.seeks_everybody(said.get(lines.MADE_OF))
+                followed = followed or record.followed(said.get(lines.MADE_OF))
                 sizes.add((said["size"][0], said["size"][1]))
                 if lines.SOURCE_PTS in said:
                     last = said[lines.SOURCE_PTS]
@@ -137,7 +140,7 @@ class _Story:
         if not count:
             raise SourceUnusable(f"{path}: not one line in this sidecar; give the .jsonl written beside a video")
         members = tuple(sorted(seen, key=lambda name: -seen[name]))
-        return cls(path, count, members, frozenset(sizes), prompt, strangers, starts or None, last)
+        return cls(path, count, members, frozenset(sizes), prompt, strangers, followed, starts or None, last)
 
 
 def _opened(order: RenderOrder, story: _Story, to_seconds: float | None) -> Clip:
@@ -227,6 +230,12 @@ def _warnings(order: RenderOrder, story: _Story, cast: Cast) -> list[str]:
         said.append(
             "the sidecar was not written for style only: people whose face was never found are not in it, and are "
             "shown; who moves may show at the edge; search the clip again with --style only to hide them all"
+        )
+    others = [name for name in cast.members if name != story.followed]
+    if order.look.style == "hide" and story.followed and others:
+        said.append(
+            f"the sidecar was made for {story.followed!r}: those of {', '.join(map(repr, others))} come in turn, "
+            "and who moves may show at the edge; search the clip again with --style hide to hide them wholly"
         )
     return said
 

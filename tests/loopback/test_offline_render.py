@@ -296,3 +296,16 @@ def test_only_says_where_nothing_is_known_of_people_who_are_no_track(sight: Sigh
     bare = changed(sidecar, lambda lines: [{k: v for k, v in line.items() if k != "people"} for line in lines])
     assert any("whose face was never found" in note for note in shown(sight, clip, bare, "only").notes)
     assert not shown(sight, clip, bare, "hide").notes
+
+
+def test_hide_says_whose_masks_are_not_new_on_every_picture(sight: Sight, tmp_path: Path) -> None:
+    """Of people whom the sidecar was not written for; recordings do not say."""
+    clip, sidecar = recording(tmp_path, STEADY)
+
+    def noted(style: str, *members: str) -> list[str]:
+        made_of = {"style": style, "members": list(members)}
+        of = changed(sidecar, lambda lines: [{**lines[0], "made_of": made_of}, *lines[1:]])
+        return shown(sight, clip, of, "hide").notes
+
+    assert any("made for 'lin'" in note and "'rei'" in note for note in noted("annotated", "lin"))
+    assert noted("annotated", "rei") == noted("annotated", "lin", "liz") == noted("hide", "lin") == []
