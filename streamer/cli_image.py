@@ -41,7 +41,9 @@ class _Row:
 
 def image(
     ctx: typer.Context,
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO|FOLDER", help="An image file, or a folder of them.")],
+    photo: Annotated[
+        Path, typer.Argument(metavar="PHOTO|FOLDER", help="An image file, or a folder of them (not the hidden ones).")
+    ],
     member: Annotated[str, typer.Option("--member", metavar="NAME", help="Whom to look for.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pictures go.")],
     words: Annotated[
@@ -54,7 +56,8 @@ def image(
         str | None, typer.Option("--box", metavar="X0,Y0,X1,Y1", help="The person in this box, in pixels.")
     ] = None,
     all_files: Annotated[
-        bool, typer.Option("--all-files", help="Of a folder every file, also one that has no image's name.")
+        bool,
+        typer.Option("--all-files", help="Every file of a folder, also hidden ones and those without an image's name."),
     ] = False,
     progress_json: JsonOption = False,
 ) -> None:
@@ -142,11 +145,12 @@ def _files(path: Path, all_files: bool) -> list[Path]:
 
 
 def _folders(path: Path, files: Sequence[Path], out: Path) -> list[Path]:
-    """Where the pictures of each file go: in a folder of its own, if there are several files."""
+    """Where the pictures of each file go: of a folder's files in one of its own."""
+    from streamer.service import photo_folder
+
     if not path.is_dir():
         return [out]
-    stems = [file.stem for file in files]
-    return [out / (file.stem if stems.count(file.stem) == 1 else file.name.replace(".", "_")) for file in files]
+    return [out / name for name in photo_folder.result_folders([file.name for file in files])]
 
 
 def _parse_box(text: str) -> Box:

@@ -17,7 +17,7 @@ def render(
     sidecar: Annotated[Path, typer.Argument(metavar="SIDECAR", help="The .jsonl written beside its output.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help=".mp4, .mov or .mkv.")],
     member: Annotated[
-        list[str] | None, typer.Option("--member", metavar="NAME", help="Whom to show (default: all it names).")
+        list[str] | None, typer.Option("--member", metavar="NAME", help="Whom to show or hide (default: all it names).")
     ] = None,
     style: StyleOption = None,
     fancam: FancamOption = None,

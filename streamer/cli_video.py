@@ -53,7 +53,8 @@ def video(
 ) -> None:
     """Follow members through a video file. Ctrl-C ends in order: the files are whole so far, and --resume goes on.
 
-    A finished file that is there already stays until the new one is whole; with --resume it is left as it is.
+    A finished file that is there already stays until the new one is whole; with --resume it is left as it is, or
+    refused where it was made of another clip or with other options.
     """
     look = look_of(style, fancam, transparent)
     if from_seconds is not None and to_seconds is not None and to_seconds <= from_seconds:
@@ -69,7 +70,7 @@ def video(
         cast = Cast.of(check_members(settings, member), prompt, look.style)
         order = VideoOrder(clip, out, cast, look, sidecar, every, from_seconds, to_seconds, resume)
         order.check()
-        done = finished(order)
+        done = finished(order, settings)
         if done is None:
             check_clip(clip)
             teller.stage("loading models")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco
 
-from streamer.tracks import Box, FrameResult, Track
+from streamer.tracks import LABEL_PERSON, LABEL_TRACK, Box, FrameResult, Track
 
 VERSION = 1
 
@@ -27,7 +27,8 @@ def decode_mask(rle: dict[str, Any]) -> np.ndarray:
 def result_json(result: FrameResult) -> dict[str, Any]:
     """The contract's object. About 1 ms a track at 1280x720: call it off the event loop.
 
-    Where two shots mix it says `"between_shots": true` as well, so that a render hides everybody there too.
+    So that a render hides everybody whom the stream hid, it has two more members where there is something to say:
+    `"between_shots": true` where two shots mix, and `"people"`, the mask of people who are no track (style `only`).
     """
     said = {
         "v": VERSION,
@@ -38,7 +39,13 @@ def result_json(result: FrameResult) -> dict[str, Any]:
         "identified": result.identified,
         "tracks": [_track_json(result, track) for track in result.tracks],
     }
-    return {**said, "between_shots": True} if result.between_shots else said
+    if result.between_shots:
+        said["between_shots"] = True
+    if result.label_map is not None:
+        strangers = (result.label_map & np.uint8(LABEL_TRACK | LABEL_PERSON)) == LABEL_PERSON
+        if strangers.any():
+            said["people"] = encode_mask(strangers)
+    return said
 
 
 def _track_json(result: FrameResult, track: Track) -> dict[str, Any]:

@@ -24,6 +24,8 @@ _TEXT: Rgb = (255, 255, 255)
 _TEXT_SOFT: Rgb = (186, 196, 208)
 _WIDEST, _WIDEST_UPRIGHT = 0.46, 0.9
 """Of the picture's longer side, and of its width: a longer name ends in an ellipsis."""
+_CHIN = 0.2
+"""Of a face's height, below it: a face box ends at the chin or before it, and may be a moment old."""
 _LONGEST = 80
 """Characters of a name that are looked at at all."""
 
@@ -63,7 +65,7 @@ def draw_tags(planes: Planes, tags: Sequence[tuple[Sticker, Box]], faces: Iterab
     """Put each tag at its head (a box in pixels): inside the picture, off other tags and, if it can, off `faces`."""
     height, width = planes[0].shape
     taken: list[Rect] = []
-    avoid = list(faces)
+    avoid = [(x0, y0, x1, y1 + _CHIN * (y1 - y0)) for x0, y0, x1, y1 in faces]
     for sticker, head in tags:
         place = _place(sticker.size, head, taken, avoid, width, height)
         taken.append(place)
@@ -100,24 +102,25 @@ def _place(
     w, h = size
     x0, y0, x1, y1 = head
     gap = h * 0.3
+    neck = max(gap, _CHIN * (y1 - y0))
     middle_x, middle_y = (x0 + x1 - w) / 2, (y0 + y1 - h) / 2
     spots = [
         (middle_x, y0 - gap - h),
         (x1 + gap, middle_y),
         (x0 - gap - w, middle_y),
-        (middle_x, y1 + gap),
+        (middle_x, y1 + neck),
         (middle_x, y0 - 2 * gap - 2 * h),
-        (middle_x, y1 + 2 * gap + h),
+        (middle_x, y1 + neck + gap + h),
     ]
     best, best_cost = None, np.inf
     for rank, (x, y) in enumerate(spots):
         left = int(min(max(x, 0), width - w)) // 2 * 2
         top = int(min(max(y, 0), height - h)) // 2 * 2
         rect = Rect(left, top, left + w, top + h)
-        # In tag areas: over another tag is worst, over a face is bad, far from the wanted spot is a pity.
+        # In tag areas: over another tag is worst, over a face (or an ear) is bad, far from the wanted spot is a pity.
         cost = (
             10 * sum(_overlap(rect, other) for other in taken)
-            + 3 * sum(_overlap(rect, face) for face in faces)
+            + sum(1 + 3 * part for face in faces if (part := _overlap(rect, face)))
             + (abs(left - x) * h + abs(top - y) * w) / (w * h)
             + 0.1 * rank
         )
@@ -128,10 +131,11 @@ def _place(
 
 
 def _overlap(rect: Rect, other: Rect | Box) -> float:
-    """Share of `rect` that `other` covers."""
+    """Share that they have in common of the smaller one: a long tag may cover a small face wholly."""
     width = min(rect.x1, other[2]) - max(rect.x0, other[0])
     height = min(rect.y1, other[3]) - max(rect.y0, other[1])
-    return max(0.0, width) * max(0.0, height) / (rect.width * rect.height)
+    smaller = min(rect.width * rect.height, (other[2] - other[0]) * (other[3] - other[1]))
+    return max(0.0, width) * max(0.0, height) / max(smaller, 1.0)
 
 
 @lru_cache(maxsize=256)

@@ -1,13 +1,14 @@
 """Letters of any script, with or without fonts on the machine.
 
 Latin, Cyrillic and Greek come from the Noto fonts beside this file; Hangul, kana and Han from the Unicode font that
-OpenCV 5 carries, which costs 8 MB of memory once it is used; Thai and emoji from two more Noto fonts; the rest from
-fonts of the system. A character that nobody has is drawn as "?".
+OpenCV 5 carries, which costs 8 MB of memory once it is used; Thai and emoji (flags, families and colours of skin too)
+from two more Noto fonts; the rest from fonts of the system. A character that nobody has is drawn as "?".
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import unicodedata
@@ -19,17 +20,27 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 _FONTS = Path(__file__).parent / "fonts"
 _ALPHABETS = tuple(
     _FONTS / f"noto-sans-{script}-600.woff2" for script in ("latin", "latin-ext", "cyrillic", "greek", "vietnamese")
 )
-_OTHERS = (_FONTS / "noto-sans-thai-600.woff2", _FONTS / "noto-emoji-600.woff2")
+_EMOJI = _FONTS / "noto-emoji-600.woff2"
+_OTHERS = (_FONTS / "noto-sans-thai-600.woff2", _EMOJI)
 _SYSTEM = ("dejavusans-bold", "dejavusans", "freesans", "arialuni", "notosans", "lohit", "nirmala", "unifont")
 _SYSTEM_LIMIT = 64
 """System fonts looked into at most, best known names first: each costs about 1 ms, once."""
 _WEIGHT = 600
+
+_ONE = "[\u203c-\u3299\U0001f000-\U0001faff]\ufe0f?[\U0001f3fb-\U0001f3ff]?"
+_CLUSTER = re.compile(
+    "[\U0001f1e6-\U0001f1ff]{2}"  # the two letters of a flag
+    "|[0-9#*]\ufe0f?\u20e3"  # a keycap
+    "|\U0001f3f4[\U000e0020-\U000e007f]+"  # the flag of a part of a country
+    f"|{_ONE}(?:\u200d{_ONE})*"  # with the colour of skin, and joined
+)
+"""What may be one emoji of several code points."""
 
 Font = Path | Literal["sans", "wide"]
 """A font file, or OpenCV's own: its variable sans, or the one of regular weight that it falls back to."""
@@ -51,7 +62,7 @@ class Letters:
 def letters(text: str, pixels: int) -> Letters:
     """`text` on one line in letters of `pixels` (em size). Not cached: see `labels`."""
     with _lock:
-        runs = [(part, font, _advance(part, font, pixels)) for part, font in _runs(_clean(text))]
+        runs = [(part, font, _advance(part, font, pixels)) for part, font in _clusters(_line(text))]
         ascent, descent = round(pixels * 1.05), round(pixels * 0.32)
         coverage = np.zeros((ascent + descent, max(1, sum(width for _, _, width in runs))), np.uint8)
         x = 0
@@ -61,10 +72,35 @@ def letters(text: str, pixels: int) -> Letters:
         return Letters(coverage, ascent)
 
 
+def _line(text: str) -> str:
+    """On one line, composed."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def _clusters(text: str) -> Iterator[tuple[str, Font]]:
+    """(part, font) in order: emoji of several code points whole, the rest by its characters."""
+    end = 0
+    for found in _CLUSTER.finditer(text):
+        if _is_one_picture(found[0]):
+            yield from _runs(_clean(text[end : found.start()]))
+            yield found[0], _EMOJI
+            end = found.end()
+    yield from _runs(_clean(text[end:]))
+
+
+@lru_cache(maxsize=256)
+def _is_one_picture(cluster: str) -> bool:
+    """The emoji font has a picture for these code points together, and Pillow can shape text."""
+    if len(cluster.rstrip("\ufe0f")) == 1 or not features.check_feature("raqm"):
+        return False
+    font = _open(_EMOJI, 24)
+    # Its pictures are all of one width; what is not joined takes more.
+    return font is not None and font.getlength(cluster) == font.getlength("\u2764")
+
+
 def _clean(text: str) -> str:
-    """One line, composed, without characters that steer rather than show (joiners, variation selectors, bidi marks)."""
-    composed = unicodedata.normalize("NFC", " ".join(text.split()))
-    shown = (c for c in composed if not "\ufe00" <= c <= "\ufe0f")
+    """Without characters that steer rather than show (joiners, variation selectors, bidi marks)."""
+    shown = (c for c in text if not "\ufe00" <= c <= "\ufe0f")
     return "".join(c for c in shown if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
 

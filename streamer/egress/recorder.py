@@ -97,6 +97,10 @@ class Recorder:
         """Queue one frame; before the first keyframe, and after an overflow until the next, it is dropped."""
         if self.ended:
             return
+        if frame.result_json is None:
+            # Encoded before anybody wanted lines; a sidecar that does not begin with one is of no use.
+            self._keyframe()
+            return
         with self._more:
             if self._starved and not frame.keyframe:
                 return
@@ -212,7 +216,8 @@ class _Part:
         packet.pts = packet.dts = frame.pts - self._first_pts
         packet.is_keyframe = frame.keyframe
         self._container.mux_one(packet)
-        self._sidecar.write(frame.result_json or b"{}")
+        assert frame.result_json is not None, "put keeps it out"
+        self._sidecar.write(frame.result_json)
         self.frames += 1
         self._last_pts = frame.pts
         self.duration_seconds = (frame.pts - self._first_pts) / PTS_RATE

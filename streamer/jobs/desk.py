@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,10 +102,13 @@ class JobDesk:
         """Bytes that jobs may still write. Raises `DiskFull` where there are none."""
         return files.check_space(self._root, self._settings.jobs.max_total_bytes)
 
-    def add(self, job: Job, draft: Draft | None) -> None:
-        """Append a job to the queue, with the files of its draft. Raises as `Jobs.submit`."""
+    def add(self, job: Job, draft: Draft | None) -> Job:
+        """Append a job to the queue, with the files of its draft, and return it. Raises as `Jobs.submit`."""
         if not job.inputs:
             self._paths(job)  # says what is missing before it is queued
+        if "job" in job.spec and "member" not in job.spec:
+            # Another style of the same video shows, or hides, the same people; its results name others as well.
+            job = replace(job, spec={**job.spec, "member": self.store.get(job.spec["job"]).spec["member"]})
         if draft is None:
             self.check_space()
             _make(self._root / job.id)
@@ -121,6 +124,7 @@ class JobDesk:
             self.folder(job.id).remove()
             self.check_queue()
             raise LimitReached("too many jobs are waiting; try again when one has ended")
+        return job
 
     def take_next(self) -> Job | None:
         """Mark the next job as running."""

@@ -77,7 +77,8 @@ class JobSpec(BaseModel):
     member: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], BeforeValidator(_many)] = Field(
         [],
         max_length=16,
-        description="Whom to look for: one for photos, one or more for a video. Renders: whom to show; left out: all.",
+        description="Whom to look for: one for photos, one or more for a video. Renders: whom to show or hide; left "
+        "out: those of the job, of a recording everybody whom its results name.",
     )
     object: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
         None, description="An object on that person: shirt, hair."

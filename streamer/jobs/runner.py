@@ -106,7 +106,7 @@ class Jobs:
         """
         _check_files(spec, len(draft.inputs) if draft else 0)
         job = new_job(draft.id if draft else files.new_id(), spec.given(), draft.inputs if draft else ())
-        await asyncio.to_thread(self._desk.add, job, draft)
+        job = await asyncio.to_thread(self._desk.add, job, draft)
         self._wake.set()
         return job
 

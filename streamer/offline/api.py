@@ -240,7 +240,8 @@ class IdentityAwareSegmentation:
             sidecar_path: JSON lines, one a frame; None: beside the output.
             from_seconds: where to begin.
             to_seconds: where to end.
-            resume: go on with what a stopped run left; a finished output is left as it is (`already` in the result).
+            resume: go on with what a stopped run left; a finished output is left as it is (`already` in the result), or
+                refused where it was made of another clip or with other options.
             on_progress: told at most four times a second, in this thread.
             stop: set it to end in order; `resume` goes on then. Over a file that was there before, what was made lies
                 beside it, as `output` of the result says.

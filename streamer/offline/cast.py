@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from streamer.errors import ConfigError
-from streamer.tracks import FrameResult, Style, Target, Track
+from streamer.tracks import PRIVATE_STYLES, FrameResult, Style, Target, Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,9 @@ class Cast:
     """At least one, each once."""
     object: str | None = None
     everybody: bool = False
-    """Masks of all people are wanted (style `only`)."""
+    """All people are shown or concealed, not the members alone (style `only`)."""
+    private: bool = False
+    """The style promises to hide somebody: who is not named yet may be the one, so that all masks are wanted."""
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -26,10 +28,14 @@ class Cast:
     @classmethod
     def of(cls, members: Sequence[str], prompt: str | None, style: Style) -> Cast:
         """Each member once."""
-        return cls(tuple(dict.fromkeys(members)), prompt, style == "only")
+        return cls(tuple(dict.fromkeys(members)), prompt, style == "only", style in PRIVATE_STYLES)
+
+    def sought(self) -> Target:
+        """For the processor: it follows one member, or everybody it sees."""
+        return replace(self.target(), everybody=self.everybody or self.private)
 
     def target(self) -> Target:
-        """For the processor: it follows one member, or everybody it sees."""
+        """For drawing."""
         return Target(self.members[0] if len(self.members) == 1 else None, self.object, self.everybody)
 
     def scene(self, result: FrameResult) -> tuple[FrameResult, Target]:

@@ -60,9 +60,16 @@ class Film:
     """Draws and writes, in the order of the frames. Used by one thread."""
 
     def __init__(
-        self, path: Path, sidecar: Path | None, clip: Clip, cast: Cast, look: Look, video: VideoSettings
+        self,
+        path: Path,
+        sidecar: Path | None,
+        clip: Clip,
+        cast: Cast,
+        look: Look,
+        video: VideoSettings,
+        comment: str | None = None,
     ) -> None:
-        """`path`, `sidecar`: temporary names.
+        """`path`, `sidecar`: temporary names; `comment`: for the video's metadata.
 
         Raises:
             OutputError: the files cannot be made.
@@ -76,7 +83,8 @@ class Film:
             size = self._fancam.size
         self._cuts = CutDetector()
         self.size = size
-        self.output = Output(path, sidecar, clip, Kind(codec.choose(path.suffix, look.transparent, video), size))
+        kind = Kind(codec.choose(path.suffix, look.transparent, video), size)
+        self.output = Output(path, sidecar, clip, kind, comment)
         self.seen = dict.fromkeys(cast.members, 0)
         """Frames on which each member is."""
         self._step = PTS_RATE / info.fps
@@ -186,6 +194,6 @@ def drawn(
     return i420, None
 
 
-def line_of(picture: ClipFrame, result: FrameResult, part: bool) -> bytes:
-    """The sidecar's line; `part`: the input was not read from its start."""
-    return lines.line(result, picture.source_seconds if part else None)
+def line_of(picture: ClipFrame, result: FrameResult, part: bool, made_of: dict[str, Any]) -> bytes:
+    """The sidecar's line; `part`: the input was not read from its start. The first one says what it is `made_of`."""
+    return lines.line(result, picture.source_seconds if part else None, None if picture.index else made_of)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,43 @@ SOURCE_PTS = "source_pts"
 """Seconds on the input's clock, in lines of a part of a file: `pts` is that of the output."""
 
 
-def line(result: FrameResult, source_seconds: float | None = None) -> bytes:
+PEOPLE = "people"
+"""The mask of people who are no track, where there are any and they were sought."""
+MADE_OF = "made_of"
+"""In the first line of a video's sidecar: the clip and the options, see `record`."""
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
+
+
+def _are_tracks(value: Any) -> bool:
+    """As far as is read without a look at the masks."""
+    return isinstance(value, list) and all(
+        isinstance(track["name"], str | None) and isinstance((track.get("object") or {"prompt": ""})["prompt"], str)
+        for track in value
+    )
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "size": _is_size,
+    "pts": _is_time,
+    "frame": lambda value: isinstance(value, int),
+    "tracks": _are_tracks,
+}
+
+
+def line(result: FrameResult, source_seconds: float | None = None, made_of: dict[str, Any] | None = None) -> bytes:
     """The contract's JSON of one frame, without an end of line."""
     said = result_json(result)
     if source_seconds is not None:
         said[SOURCE_PTS] = round(source_seconds, 6)
+    if made_of is not None:
+        said[MADE_OF] = made_of
     return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -58,9 +91,12 @@ def parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
         said = json.loads(text)
         if said.get("v") != VERSION:
             raise ValueError(f"version {said.get('v')!r}")
-        if len(said["size"]) != 2 or not all(isinstance(side, int) for side in said["size"]):
-            raise ValueError(f"size {said['size']!r}")
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        for key, fits in _FIELDS.items():
+            if not fits(said[key]):
+                raise ValueError(f"{key} {said[key]!r:.40}")
+        if not _is_time(said.get(SOURCE_PTS, 0.0)):
+            raise ValueError(f"{SOURCE_PTS} {said[SOURCE_PTS]!r:.40}")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise SourceUnusable(
             f"{path}, line {number}: not the JSON of a frame ({exc}); give the .jsonl written beside a video"
         ) from exc
@@ -109,6 +145,10 @@ def _result(said: dict[str, Any], masks: bool) -> FrameResult:
                 object_prompt=None if part is None else part["prompt"],
             )
         )
+    if masks and said.get(PEOPLE) is not None:
+        strangers = _mask(said[PEOPLE], (width, height))
+        labels = np.zeros((height, width), np.uint8) if labels is None else labels
+        labels[strangers & (labels == 0)] = LABEL_PERSON
     return FrameResult(
         int(said["frame"]),
         float(said["pts"]),

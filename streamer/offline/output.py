@@ -47,8 +47,9 @@ class Output:
         OutputError: the disk does not take more, the folder is gone.
     """
 
-    def __init__(self, path: Path, sidecar: Path | None, clip: Clip, kind: Kind) -> None:
-        """Begin. `path`, `sidecar`: temporary names; what lies there is overwritten. `clip`: whose sound is taken."""
+    def __init__(self, path: Path, sidecar: Path | None, clip: Clip, kind: Kind, comment: str | None = None) -> None:
+        """Begin. `path`, `sidecar`: temporary names; what lies there is overwritten. `clip`: whose sound is taken.
+        `comment`: for the file's metadata."""
         self.path = path
         self.sidecar_path = sidecar
         self.frames = 0
@@ -68,6 +69,8 @@ class Output:
                 format=format_name,
                 container_options=dict(_FRAGMENTS) if fragments else {},
             )
+            if comment is not None:
+                self._container.metadata["comment"] = comment
         try:
             self._video = open_track(self._container, kind.codec, kind.size, clip.info.fps, clip.info.colours)
             self.codec = self._video.codec

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from streamer.errors import SourceUnusable, StreamerError
-from streamer.offline import destination, lines, resume
+from streamer.errors import MemberUnknown, SourceUnusable, StreamerError
+from streamer.offline import destination, lines, record, resume
 from streamer.offline.cast import Cast
-from streamer.offline.clip import Clip, ClipFrame, Sound
+from streamer.offline.clip import Clip, Sound
 from streamer.offline.clock import PTS_RATE
 from streamer.offline.film import Film, Look, Seen, shoot
+from streamer.offline.pairing import Pairing
 from streamer.offline.progress import Meter, OnProgress
 from streamer.offline.resume import Names
 from streamer.offline.video import VideoResult
 from streamer.service.settings import VideoSettings
 from streamer.tracks import PRIVATE_STYLES, FrameResult
+from streamer.vision import member_name
 
 _BEYOND_SECONDS = 2.0
 """What is read of a clip after the last frame wanted, for the sound that belongs to it."""
-_NEAR_SECONDS = 0.004
-"""Times in a sidecar are rounded; frames are further apart than this."""
+_APART = "they do not belong together; give the sidecar that was written of this clip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class RenderOrder:
     output: Path
     look: Look = field(default_factory=Look)
     members: tuple[str, ...] = ()
-    """Who is shown; empty: everybody whom the sidecar names."""
+    """Who is shown, or hidden; empty: everybody whom the sidecar names."""
 
     def check(self) -> None:
         """Raises `OutputError` where the output cannot be written."""
@@ -49,10 +49,12 @@ def render(
     """Make the output. `stop`, when set, ends the work; nothing is left then.
 
     With `hide` and `only` a picture of which the sidecar says nothing is frosted as a whole, and a line that belongs to
-    no picture is an error: it is then of another clip, whatever else fits. In the other styles a note says so.
+    no picture is an error: it is then of another clip, whatever else fits. So is a missing line where nothing says
+    which picture the first one belongs to. In the other styles a note says so.
 
     Raises:
-        SourceUnusable: the clip or the sidecar cannot be read, they do not belong together, the sidecar names nobody.
+        SourceUnusable: the clip or the sidecar cannot be read, or they do not belong together.
+        MemberUnknown: with `hide` and `only`, the sidecar never names one of the members; with `hide`, nobody at all.
         OutputError: the output cannot be written.
     """
     order.check()
@@ -70,7 +72,8 @@ def render(
         try:
             with lines.Sidecar(order.sidecar) as sidecar:
                 film = Film(names.part, None, clip, cast, order.look, video)
-                told = _matched(clip, sidecar, story, order.look.style in PRIVATE_STYLES)
+                pairing = Pairing(iter(sidecar), of_part=story.last_seconds is not None)
+                told = _matched(clip, pairing, story, order.look.style in PRIVATE_STYLES)
                 interrupted = shoot(film, told, lambda items: _counted(items, meter), stop or threading.Event())
         except (StreamerError, MemoryError):
             resume.discard(names)
@@ -80,11 +83,7 @@ def render(
         else:
             resume.settle(names, names, whole=True)
         meter.finish()
-        notes = []
-        if not interrupted and film.output.frames != story.lines:
-            notes = [
-                f"{film.output.frames} pictures, and {story.lines} lines in the sidecar: it may be of another file"
-            ]
+        notes = [*_warnings(order, story, cast), *([] if interrupted else _doubts(pairing, story))]
         return VideoResult.of(film, clip, names, began, notes, interrupted=interrupted)
 
 
@@ -100,10 +99,22 @@ class _Story:
     """Width and height of the pictures that it tells of: one, unless it is of no clip at all."""
     prompt: str | None
     """The object that was asked for."""
+    strangers: bool
+    """It tells of people who are no track, or would if there were any."""
+    followed: str | None
+    """The one member whose masks alone are new on every picture; None: everybody's are, or nothing says so."""
     from_seconds: float | None
     """Of a part of a file: when its first frame is shown, on the clip's clock."""
     last_seconds: float | None
     """When its last one is."""
+
+    def never(self, members: Sequence[str]) -> str:
+        """Says which of these it never names; empty: it names them all."""
+        missing = [name for name in members if name not in self.members]
+        named = ", ".join(map(repr, self.members[:8])) + (", …" if len(self.members) > 8 else "")
+        return (
+            f"{self.path} never names {', '.join(map(repr, missing))}; it names {named or 'nobody'}" if missing else ""
+        )
 
     @classmethod
     def read(cls, path: Path) -> _Story:
@@ -111,9 +122,12 @@ class _Story:
         sizes = set[tuple[int, int]]()
         starts: float | None = None
         last: float | None = None
+        strangers, followed = False, None
         with lines.Sidecar(path) as sidecar:
             for said in sidecar:
                 count += 1
+                strangers |= lines.PEOPLE in said or record.seeks_everybody(said.get(lines.MADE_OF))
+                followed = followed or record.followed(said.get(lines.MADE_OF))
                 sizes.add((said["size"][0], said["size"][1]))
                 if lines.SOURCE_PTS in said:
                     last = said[lines.SOURCE_PTS]
@@ -126,7 +140,7 @@ class _Story:
         if not count:
             raise SourceUnusable(f"{path}: not one line in this sidecar; give the .jsonl written beside a video")
         members = tuple(sorted(seen, key=lambda name: -seen[name]))
-        return cls(path, count, members, frozenset(sizes), prompt, starts or None, last)
+        return cls(path, count, members, frozenset(sizes), prompt, strangers, followed, starts or None, last)
 
 
 def _opened(order: RenderOrder, story: _Story, to_seconds: float | None) -> Clip:
@@ -143,16 +157,28 @@ def _check_size(order: RenderOrder, story: _Story, clip: Clip) -> None:
     for width, height in story.sizes - {shown}:
         raise SourceUnusable(
             f"{story.path} tells of pictures of {width}x{height}, those of {order.clip} are {shown[0]}x{shown[1]}: "
-            "they do not belong together; give the sidecar that was written of this clip"
+            f"{_APART}"
         )
 
 
 def _cast(order: RenderOrder, story: _Story) -> Cast:
-    members = order.members or story.members
-    if not members:
-        # Nobody was ever seen: every style still says so, frame by frame.
-        members = ("nobody",)
-    return Cast(members, story.prompt, order.look.style == "only")
+    """Who is shown, spelt as in the sidecar.
+
+    Raises:
+        MemberUnknown: a style that promises to hide somebody cannot: the sidecar never names whom it was asked for.
+    """
+    style = order.look.style
+    spelt = {member_name.key(name): name for name in story.members}
+    members = tuple(dict.fromkeys(spelt.get(member_name.key(name), name) for name in order.members)) or story.members
+    if style in PRIVATE_STYLES and (never := story.never(members)):
+        # Never seen, or not known when it was written, or misspelt: who is not named is not hidden, wherever they are.
+        raise MemberUnknown(f"{never}, so {style} cannot keep its promise; give a name that it names, or leave it out")
+    if style == "hide" and not members:
+        raise MemberUnknown(
+            f"{story.path} names nobody, so hide would hide nobody; search the clip again: streamer video"
+        )
+    # Where nobody was ever seen, every style still says so, frame by frame.
+    return Cast(members or ("nobody",), story.prompt, style == "only")
 
 
 def _counted(items: Iterator[Seen | Sound], meter: Meter) -> Iterator[Seen | Sound]:
@@ -162,56 +188,70 @@ def _counted(items: Iterator[Seen | Sound], meter: Meter) -> Iterator[Seen | Sou
         yield item
 
 
-def _matched(clip: Clip, sidecar: lines.Sidecar, story: _Story, private: bool) -> Iterator[Seen | Sound]:
+def _matched(clip: Clip, pairing: Pairing, story: _Story, private: bool) -> Iterator[Seen | Sound]:
     """Pictures with the results that belong to them. A picture without a line has one that says nothing, or is left out
     where the lines are of a part of the file.
 
     Raises:
         SourceUnusable: at the end, if no line belonged to a picture, or, where it is `private`, if one did not.
     """
-    said = iter(sidecar)
     end: float | None = None
-    line = next(said, None)
-    pictures = matched = 0
     for item in clip.read():
         if isinstance(item, Sound):
             if end is None or item.seconds < end:
                 yield item
             continue
-        if line is None and story.last_seconds is not None:
+        if pairing.over and story.last_seconds is not None:
             end = end or item.pts / PTS_RATE
             continue
-        while line is not None and _is_before(line, item):
-            line = next(said, None)
-        pictures += 1
-        if line is not None and _is_of(line, item):
-            matched += 1
-            result = lines.result(line)
-            line = next(said, None)
-        else:
-            assert item.frame is not None, "every picture was converted"
-            result = FrameResult.nothing(item.frame)
-        yield Seen(item, item.frame, result, None)
-    if not matched:
+        assert item.frame is not None, "every picture was converted"
+        line = pairing.step(item)
+        yield Seen(item, item.frame, FrameResult.nothing(item.frame) if line is None else lines.result(line), None)
+    if not pairing.matched:
         raise _not_one(story, clip.path)
-    if private and matched < story.lines:
+    if private and pairing.matched < story.lines:
         raise SourceUnusable(
-            f"{story.path} has {story.lines} lines, and only {matched} of them belong to the {pictures} pictures of "
-            f"{clip.path}: they do not belong together; give the sidecar that was written of this clip"
+            f"{story.path} has {story.lines} lines, and only {pairing.matched} of them belong to the "
+            f"{pairing.pictures} pictures of {clip.path}: {_APART}"
+        )
+    if private and not pairing.is_sure:
+        raise SourceUnusable(
+            f"{story.path} has {story.lines} lines for the {pairing.pictures} pictures of {clip.path}, and nothing "
+            f"says which of them the first line is of: {_APART}"
         )
 
 
-def _is_of(line: dict[str, Any], item: ClipFrame) -> bool:
-    """Without times of the input, the n-th line is the n-th picture's: numbers in recordings of streams have gaps."""
-    return lines.SOURCE_PTS not in line or bool(abs(line[lines.SOURCE_PTS] - item.source_seconds) <= _NEAR_SECONDS)
+def _warnings(order: RenderOrder, story: _Story, cast: Cast) -> list[str]:
+    """What a user should know of what is shown."""
+    said = []
+    if never := story.never(order.members and cast.members):
+        said.append(never)
+    if order.look.style == "only" and not story.strangers:
+        said.append(
+            "the sidecar was not written for style only: people whose face was never found are not in it, and are "
+            "shown; who moves may show at the edge; search the clip again with --style only to hide them all"
+        )
+    others = [name for name in cast.members if name != story.followed]
+    if order.look.style == "hide" and story.followed and others:
+        said.append(
+            f"the sidecar was made for {story.followed!r}: those of {', '.join(map(repr, others))} come in turn, "
+            "and who moves may show at the edge; search the clip again with --style hide to hide them wholly"
+        )
+    return said
 
 
-def _is_before(line: dict[str, Any], item: ClipFrame) -> bool:
-    return lines.SOURCE_PTS in line and bool(line[lines.SOURCE_PTS] < item.source_seconds - _NEAR_SECONDS)
+def _doubts(pairing: Pairing, story: _Story) -> list[str]:
+    """What a user should know of a sidecar that does not fit wholly."""
+    if pairing.matched < story.lines:
+        found = (
+            f"only {pairing.matched} of the sidecar's {story.lines} lines belong to one of {pairing.pictures} pictures"
+        )
+    elif pairing.pictures != story.lines:
+        found = f"{pairing.pictures} pictures, and {story.lines} lines in the sidecar"
+    else:
+        return []
+    return [f"{found}: it may be of another file"]
 
 
 def _not_one(story: _Story, clip: Path) -> SourceUnusable:
-    return SourceUnusable(
-        f"{story.path}: not one line of it belongs to a picture of {clip}: they do not belong together; give the "
-        "sidecar that was written of this clip"
-    )
+    return SourceUnusable(f"{story.path}: not one line of it belongs to a picture of {clip}: {_APART}")

@@ -6,7 +6,7 @@ gives the first two their final names and leaves the third. A run that goes on c
 
 What lay under the final names before is only replaced by a whole file: a run that is stopped over it, in order or not,
 leaves its own files under their temporary names, and `--resume` goes on with those. Without `OUT.resume.json` a file
-under the final name is finished, and `--resume` leaves it as it is.
+under the final name is finished, and `--resume` leaves it as it is: whether it is what is asked for, `record` says.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class Sight:
             engine or self.models.engine(), self.models.faces, vision, still=still, first_track_id=first_track_id
         )
         processor.set_known(self.known)
-        processor.set_target(cast.target())
+        processor.set_target(cast.sought())
         return processor
 
 

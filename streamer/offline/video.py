@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from streamer.errors import OutputError, SourceUnusable, StreamerError
 from streamer.frames import Frame
-from streamer.offline import codec, destination, lines, resume
+from streamer.offline import codec, destination, lines, record, resume
 from streamer.offline.cast import Cast
 from streamer.offline.clip import Clip, ClipFrame, Sound
 from streamer.offline.film import Film, Look, Seen, line_of, shoot
@@ -20,10 +20,12 @@ from streamer.offline.output import copied
 from streamer.offline.progress import Meter, OnProgress
 from streamer.offline.resume import Leftover, Names
 from streamer.offline.sight import Sight, Watcher
+from streamer.service.settings import Settings
 from streamer.tracks import FrameResult
 
 _WARM_UP_FRAMES = 20
 """Frames that vision sees again before it goes on with a file, so that names do not start from nothing."""
+_ANEW = "choose another name, or delete it (or leave --resume out) to make it anew"
 _SHORT_SECONDS = 1.0
 """A file that ends earlier than it says by more than this is damaged."""
 
@@ -44,7 +46,7 @@ class VideoOrder:
     from_seconds: float | None = None
     to_seconds: float | None = None
     resume: bool = False
-    """Go on with what a stopped run left; a finished output is left as it is."""
+    """Go on with what a stopped run left; an output that is finished, and is what is asked for, is left as it is."""
 
     @property
     def names(self) -> Names:
@@ -142,11 +144,11 @@ def process(
     Raises:
         SourceUnusable: the clip cannot be read, or changed meanwhile; nothing is left.
         OutputError: the output cannot be written; what was written is kept under its temporary name for `resume`. Or
-            `resume` finds something there that it cannot go on with.
+            `resume` finds something there that it cannot go on with, or that is not what is asked for.
         PromptUnsupported: the engine cannot answer the object prompt.
     """
     order.check()
-    done = finished(order)
+    done = finished(order, sight.settings)
     if done is not None:
         return done
     began = time.monotonic()
@@ -184,23 +186,33 @@ def process(
         return VideoResult.of(film, clip, kept, began, notes, interrupted=interrupted, resumed_frames=resumed)
 
 
-def finished(order: VideoOrder) -> VideoResult | None:
+def finished(order: VideoOrder, settings: Settings) -> VideoResult | None:
     """What is there, where the order is to go on with a file that is finished; None: there is something to do.
 
-    With which options it was made is not known any more: it is for the user to say that it is to be made anew.
-
     Raises:
-        OutputError: what is there under the output's name is no video with a sidecar.
+        OutputError: what is there under the output's name is no video with a sidecar, was made of another clip or with
+            other options, or does not say so.
+        SourceUnusable: the clip cannot be read.
     """
     if not order.resume or not resume.is_finished(order.names):
         return None
+    now = record.of(order, settings.vision.engine)
     try:
-        return replace(_read(order.names, order.cast), already=True)
+        done = replace(_read(order.names, order.cast), already=True)
+        before = record.find(order.names)
     except SourceUnusable as exc:
         raise OutputError(
             f"{order.output} is there already and --resume cannot go on with it ({exc}); leave --resume out to make it "
             "anew, or choose another name"
         ) from exc
+    if before is None:
+        raise OutputError(
+            f"{order.output} is there already and does not say what it was made of (an older version or another "
+            f"command wrote it), so it may not be what is asked for; it was left as it is: {_ANEW}"
+        )
+    if differing := record.difference(before, now):
+        raise OutputError(f"{order.output} is finished, but {differing}; it was left as it is: {_ANEW}")
+    return done
 
 
 def _read(names: Names, cast: Cast) -> VideoResult:
@@ -243,15 +255,17 @@ class _Run:
     ) -> None:
         self._order, self._sight, self._clip = order, sight, clip
         self._meter, self._leftover, self._stop = meter, leftover, stop
+        self._record = record.of(order, sight.settings.vision.engine)
         self._part = bool(order.from_seconds) or order.to_seconds is not None
         self._pictures: dict[int, ClipFrame] = {}
         self._done = 0 if leftover is None else leftover.frames
 
     def run(self) -> tuple[Film, bool]:
         """The film, finished, and whether it was stopped before the end."""
-        order, names = self._order, self._order.names
-        film = Film(names.part, names.part_sidecar, self._clip, order.cast, order.look, self._sight.settings.video)
-        read = self._clip.read(max(0, self._done - _WARM_UP_FRAMES))
+        order, names, settings = self._order, self._order.names, self._sight.settings
+        comment = record.comment(self._record)
+        film = Film(names.part, names.part_sidecar, self._clip, order.cast, order.look, settings.video, comment)
+        read = _with_end(self._clip.read(max(0, self._done - _WARM_UP_FRAMES)))
         return film, shoot(film, read, self._watched, self._stop)
 
     def notes(self, film: Film, interrupted: bool) -> list[str]:
@@ -266,8 +280,9 @@ class _Run:
             )
         return said
 
-    def _watched(self, items: Iterator[ClipFrame | Sound]) -> Iterator[Seen | Sound]:
-        """Pictures with their results, and sound."""
+    def _watched(self, items: Iterator[ClipFrame | Sound | None]) -> Iterator[Seen | Sound]:
+        """Pictures with their results, and sound. Stopped, it leaves out the pictures of the last second: a name that
+        comes later may be theirs, and a run that goes on copies what is there."""
         earlier = None if self._leftover is None else _Earlier(self._leftover, self._sight, self._order)
         first_id = 1 if earlier is None else earlier.next_track_id
         watcher = Watcher(self._sight, self._order.cast, self._order.every, first_id)
@@ -275,10 +290,13 @@ class _Run:
         hindsight = Hindsight(info.width, info.height, info.fps)
         try:
             for item in items:
-                if isinstance(item, Sound):
+                if item is None:
+                    for seen in watcher.finish():
+                        yield from self._seen(hindsight.step(*seen))
+                    yield from self._seen(hindsight.finish())
+                elif isinstance(item, Sound):
                     yield item
-                    continue
-                if item.index < self._done and earlier is not None:
+                elif item.index < self._done and earlier is not None:
                     if item.frame is not None:
                         watcher.warm_up(item.frame)
                     yield earlier.next(item)
@@ -287,9 +305,6 @@ class _Run:
                     self._pictures[item.index] = item
                     for seen in watcher.step(item.frame):
                         yield from self._seen(hindsight.step(*seen))
-            for seen in watcher.finish():
-                yield from self._seen(hindsight.step(*seen))
-            yield from self._seen(hindsight.finish())
         finally:
             watcher.close()
             if earlier is not None:
@@ -299,7 +314,13 @@ class _Run:
         for frame, result in found:
             picture = self._pictures.pop(frame.index)
             self._meter.step()
-            yield Seen(picture, frame, result, line_of(picture, result, self._part))
+            yield Seen(picture, frame, result, line_of(picture, result, self._part, self._record))
+
+
+def _with_end(items: Iterator[ClipFrame | Sound]) -> Iterator[ClipFrame | Sound | None]:
+    """`items`, then None: who is stopped before it knows that the file goes on."""
+    yield from items
+    yield None
 
 
 class _Earlier:
@@ -339,15 +360,7 @@ def _made_of(order: VideoOrder, clip: Clip, sight: Sight) -> dict[str, Any]:
         "clip": str(order.clip.absolute()),
         "bytes": status.st_size,
         "modified": status.st_mtime_ns,
-        "members": list(order.cast.members),
-        "object": order.cast.object,
-        "style": order.look.style,
-        "fancam": order.look.fancam,
-        "transparent": order.look.transparent,
-        "every": order.every,
-        "from": order.from_seconds,
-        "to": order.to_seconds,
-        "engine": sight.settings.vision.engine,
+        **record.options(order, sight.settings.vision.engine),
         "encoder": codec.choose(order.output.suffix, order.look.transparent, sight.settings.video),
     }
 

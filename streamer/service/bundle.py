@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import zipfile
 from collections.abc import Generator, Sequence
@@ -15,13 +14,9 @@ from starlette.types import Receive, Scope, Send
 from streamer.errors import JobConflict, JobUnknown
 from streamer.jobs.folder import POSTER, JobFolder
 from streamer.jobs.job import Job
+from streamer.service import photo_folder
 
 CHUNK_BYTES = 256 * 1024
-MAX_NAME = 100
-"""Characters of a folder's name: deep folders and long names do not unpack everywhere."""
-
-_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
-_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def entries(job: Job, folder: JobFolder) -> list[tuple[str, Path]]:
@@ -50,8 +45,8 @@ def entries(job: Job, folder: JobFolder) -> list[tuple[str, Path]]:
 def title(job: Job) -> str:
     """The archive's file name: the photo's or the video's, or whom several photos were searched for."""
     if len(job.inputs) == 1:
-        return f"{_fit(PurePosixPath(job.inputs[0].name).stem)}.zip"
-    return f"{_fit('_'.join(job.spec.get('member') or [job.kind]))}_{job.id}.zip"
+        return f"{photo_folder.fit(PurePosixPath(job.inputs[0].name).stem)}.zip"
+    return f"{photo_folder.fit('_'.join(job.spec.get('member') or [job.kind]))}_{job.id}.zip"
 
 
 def stream(files: Sequence[tuple[str, Path]]) -> Generator[bytes, None, None]:
@@ -118,20 +113,5 @@ def _entry(name: str, path: Path) -> zipfile.ZipInfo:
 
 def _folders(job: Job) -> dict[str, str]:
     """By the folder that a photo's pictures are in on disk, the folder that they are in in the archive."""
-    folders: dict[str, str] = {}
-    taken: set[str] = set()
-    for given in job.inputs:
-        wanted = name = _fit(PurePosixPath(given.name).stem)
-        number = 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{wanted} ({number})"
-        taken.add(name.casefold())
-        folders[Path(given.file).stem] = name
-    return folders
-
-
-def _fit(name: str) -> str:
-    """A name as every system can unpack it: no path, no device, nothing that a file may not be called."""
-    fit = _FORBIDDEN.sub("_", name)[:MAX_NAME].strip(". ") or "photo"
-    return f"_{fit}" if _DEVICE.fullmatch(fit) else fit
+    names = photo_folder.result_folders([given.name for given in job.inputs])
+    return {Path(given.file).stem: name for given, name in zip(job.inputs, names, strict=True)}

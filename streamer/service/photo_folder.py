@@ -1,10 +1,12 @@
-"""Photos as files: what is taken from a folder, and how a file is read and named in messages."""
+"""Photos as files: what is taken from a folder, how a file is read and named in messages, where its results go."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from streamer.errors import PhotoRefused
 from streamer.vision.photos import MAX_PHOTO_BYTES, too_many_bytes
@@ -13,6 +15,11 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 """What is taken from a folder; a file that is named by itself is taken whatever its name."""
+
+MAX_NAME = 100
+"""Characters of a folder's name: deep folders and long names do not unpack everywhere."""
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def expanded(path: Path) -> Iterator[Path]:
@@ -25,13 +32,13 @@ def expanded(path: Path) -> Iterator[Path]:
 
 
 def images(folder: Path, all_files: bool = False) -> list[Path]:
-    """Image files in a folder, by name; with `all_files` the others as well. Hidden ones are left out. Empty where the
-    folder cannot be read."""
+    """Image files in a folder that are not hidden, by name; with `all_files` every file. Empty where the folder cannot
+    be read."""
     try:
         return sorted(
             file
             for file in folder.iterdir()
-            if file.name[0] != "." and (file.suffix.lower() in IMAGE_SUFFIXES or (all_files and not file.is_dir()))
+            if (not file.is_dir() if all_files else file.name[0] != "." and file.suffix.lower() in IMAGE_SUFFIXES)
         )
     except OSError:
         return []
@@ -62,3 +69,25 @@ def read_file(file: Path, name: str | None = None) -> bytes | PhotoRefused:
         return too_many_bytes(size, name) if size > MAX_PHOTO_BYTES else file.read_bytes()
     except (OSError, ValueError) as exc:
         return PhotoRefused(f"{name}: cannot be read ({exc}); check its permissions")
+
+
+def result_folders(names: Sequence[str]) -> list[str]:
+    """For each of these photos, by its file's name, what the folder with its results is called: like the photo, and no
+    two alike, not even for a system to which "A" and "a" are one."""
+    folders: list[str] = []
+    taken: set[str] = set()
+    for given in names:
+        wanted = name = fit(PurePosixPath(given).stem)
+        number = 1
+        while (same := unicodedata.normalize("NFC", name).casefold()) in taken:
+            number += 1
+            name = f"{wanted} ({number})"
+        taken.add(same)
+        folders.append(name)
+    return folders
+
+
+def fit(name: str) -> str:
+    """A name as every system can unpack it: no path, no device, nothing that a file may not be called."""
+    fit = _FORBIDDEN.sub("_", name)[:MAX_NAME].strip(". ") or "photo"
+    return f"_{fit}" if _DEVICE.fullmatch(fit) else fit

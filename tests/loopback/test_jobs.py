@@ -154,6 +154,7 @@ async def test_a_recording_and_a_finished_video_are_worked_on_where_they_lie(dat
         made = await post("/api/jobs", json={"kind": "render", "job": video["id"], "style": "only"})
         render = await running.until(made.json()["id"], "done")
         assert (render["result"]["source"], render["result"]["style"]) == (recording.name, "only")
+        assert (render["spec"]["member"], render["result"]["members"]) == (["rei"], ["rei"]), "whom the video followed"
         made = await post("/api/jobs", json={"kind": "render", "recording": recording.stem, "style": "hide"})
         assert (await running.until(made.json()["id"], "done"))["result"]["style"] == "hide"
         check_problem(await post("/api/jobs", json={"kind": "render", "recording": "zz"}), 404, "zz")

@@ -9,17 +9,21 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from streamer import IdentityAwareSegmentation
-from streamer.bench.offline import make_clip
+from streamer.bench.offline import Stage, make_clip
 from streamer.cli import app
 from streamer.contract import decode_mask
 from streamer.errors import (
@@ -32,6 +36,7 @@ from streamer.errors import (
     StreamerError,
 )
 from streamer.ingest.demo_cast import ASTRONAUT, CARD_PARTY, demo_members
+from streamer.offline.video import VideoResult
 from streamer.service.settings import load
 from streamer.vision.models import ModelStore
 
@@ -151,6 +156,27 @@ def test_a_folder_of_photos(people: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b"]
     assert pixels(tmp_path / "out" / "b" / "annotated.png").shape == (443, 641, 3)
     assert pixels(tmp_path / "out" / "b" / "cutout.png")[..., 3].max() == 0
+
+
+def test_every_photo_of_a_folder_has_results_of_its_own(people: Path, tmp_path: Path) -> None:
+    """Whatever two of them share; and hidden ones belong to all files, but not to the images of a folder."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    names = ["x.jpg", "x.png", "x_jpg.jpg", "X.bmp", "x (2).jpg", ".x.jpg", "._x.jpg", "notes"]
+    for number, name in enumerate(names):
+        Image.new("RGB", (64 + 2 * number, 64), "grey").save(photos / name, "PNG")
+    for options, wanted in (([], names[:5]), (["--all-files"], names)):
+        out = tmp_path / f"out{len(options)}"
+        arguments = ("image", str(photos), "--member", "eileen", *options, "--out", str(out), "--progress-json")
+        done = streamer(people, *arguments)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout.splitlines()[-1])["result"]["photos"]
+        assert sorted(photo["file"] for photo in told) == sorted(wanted)
+        for photo in told:
+            (result,) = (Path(path) for path in photo["outputs"] if path.endswith("result.json"))
+            assert json.loads(result.read_text())["size"][0] == 64 + 2 * names.index(photo["file"])
+        assert len({folder.name.casefold() for folder in out.iterdir()}) == len(wanted)
+        assert not [folder for folder in out.iterdir() if folder.name.startswith(".")]
 
 
 BAD_IMAGES = {
@@ -496,6 +522,84 @@ def test_a_signal_leaves_a_whole_file_and_resume_goes_on(people: Path, tmp_path:
     assert again.returncode == 0, again.stderr
     assert f"{out} is finished already; leave --resume out to make it anew" in again.stderr + again.stdout
     assert out.read_bytes() == whole
+
+
+def test_where_somebody_is_to_be_hidden_every_mask_is_new_on_every_picture(
+    segmentation: IdentityAwareSegmentation, tmp_path: Path
+) -> None:
+    """Who is not named yet may be the one; masks made in turn would trail behind those who move."""
+    clip = tmp_path / "clip.mp4"
+    party = cv2.resize(CARD_PARTY.read(), (960, 664))
+    with av.open(str(clip), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "20"})
+        video.width, video.height, video.pix_fmt = 800, 640, "yuv420p"
+        for index in range(10):
+            view = party[:640, 8 * index : 8 * index + 800]
+            video_frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(view), format="bgr24")
+            container.mux(video.encode(video_frame.reformat(format="yuv420p")))
+        container.mux(video.encode(None))
+    segmentation.process_video(clip, "ben", tmp_path / "out.mp4", style="hide")
+    seen = [
+        {track["id"]: track["mask"]["counts"] for track in line["tracks"] if track["state"] == "tracked"}
+        for line in told(tmp_path / "out.jsonl")
+    ]
+    assert max(map(len, seen)) > 3
+    stale = [(n, track) for n in range(1, 10) for track in seen[n] if seen[n][track] == seen[n - 1].get(track)]
+    assert not stale
+
+
+class Soon(threading.Event):
+    """Set once it was looked at so often: after so many pictures."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def is_set(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+def sharpening_clip(path: Path, blurred: int = 12, pictures: int = 50) -> Path:
+    """As `clip`, but nobody can be told on the first pictures, which are out of focus."""
+    stage = Stage((640, 360))
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "20"})
+        video.width, video.height, video.pix_fmt = 640, 360, "yuv420p"
+        for index in range(pictures):
+            i420 = stage.picture(index)
+            if index < blurred:
+                i420 = np.concatenate([cv2.GaussianBlur(i420[:360], (0, 0), 3), i420[360:]])
+            frame = av.VideoFrame.from_ndarray(i420, format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_stopped_run_leaves_no_picture_that_a_later_name_would_change(
+    segmentation: IdentityAwareSegmentation, tmp_path: Path, every: int
+) -> None:
+    """Gone on with, it showed for good whom `hide` was to hide: they were not named yet when it was stopped."""
+    clip = sharpening_clip(tmp_path / "clip.mp4")
+
+    def hidden(name: str, **options: Any) -> tuple[VideoResult, list[list[str | None]]]:
+        out = tmp_path / name
+        done = segmentation.process_video(clip, "eileen", out, every, style="hide", **options)
+        lines = told(out.with_suffix(".jsonl")) if done.frames else []
+        return done, [[track["name"] for track in line["tracks"]] for line in lines]
+
+    _, names = hidden("whole.mp4")
+    assert names == [["eileen"]] * 50
+    for looks in (8, 40):
+        early, some = hidden("out.mp4", stop=Soon(looks), resume=True)
+        assert early.interrupted
+        assert some == names[: early.frames]
+    assert early.frames > 0
+    done, all_of_them = hidden("out.mp4", resume=True)
+    assert (done.interrupted, done.frames, done.resumed_frames) == (False, 50, early.frames)
+    assert all_of_them == names
 
 
 def test_a_killed_run_leaves_what_resume_goes_on_with(people: Path, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def partly(sight: Sight, wanted: VideoOrder) -> VideoResult:
     settings = sight.settings.model_copy(update={"vision": vision})
     slow = Sight(settings, build_models(vision, settings.data_folder), sight.known)
     stop = threading.Event()
-    timer = threading.Timer(0.6, stop.set)
+    timer = threading.Timer(1.6, stop.set)
     timer.start()
     done = process(wanted, slow, stop=stop)
     timer.join()

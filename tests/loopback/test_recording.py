@@ -13,10 +13,13 @@ import av
 import pytest
 
 from streamer.egress.recordings import list_recordings
-from streamer.errors import StreamConflict, StreamUnknown
+from streamer.errors import SourceUnusable, StreamConflict, StreamUnknown
+from streamer.offline.film import Look
+from streamer.offline.render import RenderOrder, render
+from streamer.offline.video import VideoResult
 from streamer.service.app import create_app
 from streamer.service.services import Services
-from streamer.service.settings import load
+from streamer.service.settings import VideoSettings, load
 from streamer.service.stream import SOURCE_LOOK_SECONDS, Stream
 from tests import media
 from tests.recordings import lines
@@ -130,6 +133,32 @@ async def test_the_times_of_the_pictures_are_those_of_the_sidecar_though_vision_
             said = [line["pts"] for line in await asyncio.to_thread(lines, Path(ended["sidecar"]))]
             shown = await asyncio.to_thread(picture_times, Path(ended["path"]))
             assert [pts - said[0] for pts in said] == pytest.approx(shown, abs=0.002)
+
+
+async def test_a_recording_is_drawn_anew_from_its_own_lines_only(data_dir: Path, tmp_path: Path) -> None:
+    async with serving(data_dir, engine="synthetic") as services:
+        await services.vision.wait_ready()
+        stream = await services.streams.create({"kind": "demo"})
+        await until(lambda: stream.info()["fps"]["vision"] > 0)
+        await stream.start_recording()
+        await until(lambda: stream.info()["recording"]["frames"] > 20)
+        ended = await stream.stop_recording()
+    clip, sidecar, out = Path(ended["path"]), Path(ended["sidecar"]), tmp_path / "out.mp4"
+
+    def drawn(lines_of: Path) -> VideoResult:
+        return render(RenderOrder(clip, lines_of, out, Look("only")), VideoSettings())
+
+    done = await asyncio.to_thread(drawn, sidecar)
+    assert done.frames == ended["frames"]
+    assert not any("another file" in note for note in done.notes), done.notes
+    out.unlink()
+    said = sidecar.read_text().splitlines(keepends=True)
+    shifted = tmp_path / "shifted.jsonl"
+    for other in (said[3:], [*said[3:], *said[:3]], [*said[:3], *said[:-3]], said[::-1]):
+        shifted.write_text("".join(other))
+        with pytest.raises(SourceUnusable, match="do not belong together"):
+            await asyncio.to_thread(drawn, shifted)
+        assert not out.exists()
 
 
 async def test_a_recording_ends_when_its_file_is_over(services: Services, tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ def test_result_json_separates_tracks_objects_and_other_people():
     assert decode_mask(first["object"]["mask"]).sum() == 16
     assert (second["name"], second["similarity"], second["face"], second["object"]) == (None, None, None, None)
     assert decode_mask(second["mask"]).sum() == 40
+    assert decode_mask(said["people"]).sum() == 25
+    again = lines.result(said)
+    assert again.label_map is not None
+    assert np.array_equal(again.label_map[15:], labels[15:])
 
 
 def test_a_result_without_labels_has_empty_masks_of_the_right_size():
@@ -46,6 +50,7 @@ def test_a_result_without_labels_has_empty_masks_of_the_right_size():
     said = result_json(FrameResult(0, 0.0, 8, 4, "none", False, (track,), None))
     assert decode_mask(said["tracks"][0]["mask"]).shape == (4, 8)
     assert not decode_mask(said["tracks"][0]["mask"]).any()
+    assert "people" not in said
 
 
 def test_planes_are_views_of_the_whole_picture_also_when_the_height_is_no_multiple_of_four():

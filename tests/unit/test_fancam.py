@@ -17,7 +17,7 @@ from streamer.frames import Frame, planes
 from streamer.offline.cast import Cast
 from streamer.offline.fancam import HOLD_SECONDS, WINDOW_SECONDS, Fancam, View, crop_size, parse_aspect, show
 from streamer.offline.film import Look, drawn
-from streamer.tracks import FrameResult, Track
+from streamer.tracks import FrameResult, Target, Track
 from tests import media
 
 WIDTH, HEIGHT, FPS = 1920, 1080, 25.0
@@ -235,6 +235,26 @@ def test_a_name_is_whole_in_the_crop(name: str, left: float, aspect: float) -> N
         # All of the tag: at most a rounded corner's pixel less.
         assert changed[2] == pytest.approx(detail[0], abs=2)
         assert changed[3] == pytest.approx(detail[1], abs=2)
+
+
+@pytest.mark.parametrize("name", ["rei", "a rather long name of somebody"])
+@pytest.mark.parametrize("top", [-40.0, 0.0, 15.0])
+@pytest.mark.parametrize("side", [50.0, 90.0, 150.0])
+@pytest.mark.parametrize("aspect", [9 / 16, 1.0])
+def test_the_name_of_a_head_at_the_upper_edge_leaves_the_chin_free(
+    name: str, top: float, side: float, aspect: float
+) -> None:
+    """A face box ends at the chin or a little before it, and may be a moment old."""
+    face = (300.0, top, 300.0 + 0.8 * side, top + side)
+    result, size = seen(name, face), crop_size(*WIDE, aspect)
+    frame = Frame(media.texture(*WIDE), 0, 0.0, 0.0)
+    camera: Fancam[int] = Fancam(*WIDE, aspect, FPS)
+    ((_, view),) = [*camera.step(0, result.tracks[0], True), *camera.finish()]
+    with_name = planes(drawn(frame, result, Cast((name,)), Look("annotated", aspect), view, size)[0])[0]
+    without = planes(show(draw(frame, result, "annotated", Target(name), names=False), view, size))[0]
+    x0, _, x1, y1 = (round(at) for at in view.place(face, size))
+    assert (with_name != without).any()
+    assert not (with_name != without)[: round(y1 + 0.15 * side), x0:x1].any()
 
 
 @pytest.mark.parametrize("size", [(202, 360), (606, 1080), (1080, 1920)])

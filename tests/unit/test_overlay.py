@@ -9,6 +9,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import pytest
+from PIL import features
 from skimage import data
 
 from streamer.egress import labels
@@ -374,6 +375,38 @@ def test_letters_of_every_script_are_drawn_and_not_replaced(text: str) -> None:
     assert shown.max() > 200
     assert not np.array_equal(shown, letters("?" * len(text), 28).coverage)
     assert not np.array_equal(letters(text[0], 28).coverage, letters("?", 28).coverage)
+
+
+@pytest.mark.skipif(not features.check("raqm"), reason="this Pillow shapes no text")
+@pytest.mark.parametrize(
+    "emoji",
+    [
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",  # family
+        "\U0001f44d\U0001f3fd",  # skin
+        "\U0001f1f0\U0001f1f7",  # flag
+        "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",  # flag of a part of a country
+        "\U0001f3f3\ufe0f\u200d\U0001f308",
+        "\U0001f469\U0001f3fd\u200d\U0001f680",
+        "1\ufe0f\u20e3",
+    ],
+)
+def test_an_emoji_of_several_code_points_is_one_picture(emoji: str) -> None:
+    one = letters("\U0001f430", 28).coverage
+    shown = letters(emoji, 28).coverage
+    assert shown.shape == one.shape
+    assert shown.max() > 200
+    # Skin has no colour in letters of one colour.
+    assert np.array_equal(shown, letters(emoji[0], 28).coverage) == (len(emoji) == 2 and emoji[1] == "\U0001f3fd")
+    # Between letters, and beside another.
+    assert letters(f"Rei{emoji}{emoji}Liz", 28).coverage.shape[1] == sum(
+        letters(part, 28).coverage.shape[1] for part in ("Rei", emoji, emoji, "Liz")
+    )
+
+
+def test_code_points_that_make_no_emoji_together_are_drawn_apart() -> None:
+    rabbit, heart = "\U0001f430", "\U0001f49c"
+    apart = letters(f"{rabbit}{heart}", 28).coverage
+    assert np.array_equal(letters(f"{rabbit}\u200d{heart}", 28).coverage, apart)
 
 
 def test_what_no_font_has_becomes_a_question_mark_and_what_steers_is_dropped() -> None:

@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -41,6 +42,21 @@ def record(tmp_path: Path) -> Callable[..., Recorder]:
         return Recorder(tmp_path / "recordings", "cam", member, keyframe=keyframe)
 
     return begin
+
+
+def test_a_recording_begins_with_a_picture_that_has_a_line(record: Callable[..., Recorder]) -> None:
+    """One that was encoded before anybody wanted lines may still be on its way when the recording starts."""
+    asked: list[bool] = []
+    recorder = record(keyframe=lambda: asked.append(True))
+    first, *others = encoded(31)
+    recorder.put(replace(first, result_json=None))
+    assert asked, "the next keyframe may be long in coming"
+    for frame in others:
+        recorder.put(frame)
+    recorder.close()
+    state = recorder.state()
+    assert [line["frame"] for line in lines(Path(state["sidecar"]))] == list(range(15, 31))
+    assert pictures(Path(state["path"])) == 16
 
 
 def test_a_closed_recording_is_an_ordinary_mp4_with_one_line_a_frame(record: Callable[..., Recorder]) -> None:
