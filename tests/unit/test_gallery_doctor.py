@@ -83,7 +83,7 @@ def test_the_doctor_says_how_to_recover(
     said: str,
     action: str,
 ) -> None:
-    monkeypatch.setattr(gallery_database, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(gallery_database, "BUSY_SECONDS", 0.03)
     make(folder / DATABASE, until_end)
     before = (folder / DATABASE).read_bytes()
     check = check_gallery(folder)
