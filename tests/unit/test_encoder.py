@@ -55,8 +55,8 @@ def job(index: int, width: int = WIDTH, height: int = HEIGHT, pts: float | None 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> float:
     """The encoder's waits are a few hundredths of a second; the least time between two requested keyframes."""
-    monkeypatch.setattr(encoding, "STILL_SECONDS", 0.05)
-    monkeypatch.setattr(encoding, "KEYFRAME_GAP_SECONDS", 0.08)
+    monkeypatch.setattr(encoding, "STILL_SECONDS", 0.04)
+    monkeypatch.setattr(encoding, "KEYFRAME_GAP_SECONDS", 0.05)
     return encoding.KEYFRAME_GAP_SECONDS
 
 
