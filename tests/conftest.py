@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import linecache
 import os
 from pathlib import Path
 
@@ -26,6 +28,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: a full collection need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+# asyncio's debug mode keeps a traceback for every future, and each asks of every file in it whether it has changed.
+linecache.checkcache = lambda filename=None: None
 
 
 @pytest.fixture(autouse=True)

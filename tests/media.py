@@ -24,7 +24,7 @@ def texture(width: int, height: int, index: int = 0) -> np.ndarray:
     """(H * 3 // 2, W) uint8 I420 of even sides: gradients that drift with `index`, easy to encode, never flat."""
     i420 = np.empty((height * 3 // 2, width), np.uint8)
     y, u, v = planes(i420)
-    columns, rows = np.arange(width), np.arange(height)[:, None]
+    columns, rows = np.arange(width, dtype=np.int32), np.arange(height, dtype=np.int32)[:, None]
     y[:] = 40 + (columns * 3 + rows * 2 + index * 4) // 4 % 160
     u[:] = 90 + (columns[: width // 2] // 4 + index) % 64
     v[:] = 100 + (rows[: height // 2] // 4 + index) % 64

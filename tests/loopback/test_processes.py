@@ -255,3 +255,16 @@ def test_doctor_is_content_with_this_machine_and_leaves_the_home_folder_alone(da
     failed = [check for check in json.loads(done.stdout) if check["level"] == "fail"]
     assert done.returncode == 0, failed
     assert list(home.iterdir()) == []
+
+
+def test_the_service_process_loads_no_model_runtime_and_the_command_line_starts_light() -> None:
+    """One process for both: importing everything takes a second. Every spawned process pays for the command line."""
+    script = (
+        "import sys\n"
+        "def loaded(*names): print(*[name for name in names if name in sys.modules], sep=',')\n"
+        "import streamer.cli; loaded('av', 'aiortc', 'fastapi', 'cv2')\n"
+        "import streamer.service.app; loaded('torch', 'onnxruntime', 'insightface', 'onnx', 'streamlit')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "\n\n"

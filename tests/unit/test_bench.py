@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -63,12 +64,14 @@ def test_the_machine_is_told_as_json() -> None:
     assert told["versions"]["numpy"] == np.__version__
 
 
-@pytest.fixture
-def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two frames of the real clip."""
-    monkeypatch.setattr(content, "FRAMES", 2)
-    content.make_clip(tmp_path / "clip.i420")
-    return tmp_path / "clip.i420"
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two frames of the real clip; nobody writes to it."""
+    path = tmp_path_factory.mktemp("bench") / "clip.i420"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(content, "FRAMES", 2)
+        content.make_clip(path)
+        yield path
 
 
 def test_a_published_frame_carries_the_time_and_its_number(clip: Path) -> None:

@@ -14,10 +14,8 @@ from typer.testing import CliRunner, Result
 
 from streamer import cli, cli_up
 from streamer.cli import hoist
-from streamer.cli_doctor import Check, examine
 from streamer.errors import ConfigError, SourceUnusable
 from streamer.service.run import address_of, listen
-from streamer.service.settings import load
 
 
 def invoke(*args: str) -> Result:
@@ -180,49 +178,6 @@ def test_a_source_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SourceUnusable) as error:
         cli_up.source_of(text)
     assert "hunter2" not in str(error.value)
-
-
-# Doctor
-
-
-def test_the_doctor_looks_at_everything(data_dir: Path) -> None:
-    checks = list(examine(load(None, {"data_dir": data_dir, "service": {"port": 0, "dashboard_port": 0}})))
-    names = " ".join(check.name for check in checks)
-    for part in (
-        "python",
-        "onnxruntime",
-        "model lite/",
-        "model embedded/",
-        "insightface",
-        "H.264 decoder",
-        "encoder x264",
-        "encoder NVENC",
-        "data folder",
-        "disk",
-        "port of the service",
-        "port of the dashboard",
-        "UDP",
-        "streamlit",
-        "chromium",
-    ):
-        assert part in names
-    assert all(check.action for check in checks if check.level == "warn")
-    licences = [check.found for check in checks if check.name.startswith("model ")]
-    assert any("Apache-2.0" in text for text in licences)
-    assert any("non-commercial" in text for text in licences)
-
-
-def test_the_doctor_fails_where_something_fails(run: Run, tmp_path: Path, taken_port: int) -> None:
-    blocker = tmp_path / "file"
-    blocker.write_text("not a folder")
-    config = tmp_path / "c.yaml"
-    config.write_text(f"service: {{port: {taken_port}, dashboard_port: 0}}\n")
-    status, out, _ = run("doctor", "--json", "--config", str(config), "--data-dir", str(blocker / "data"))
-    assert status == 1
-    checks = {check["name"]: Check(**check) for check in json.loads(out)}
-    for name in ("port of the service", "data folder"):
-        assert checks[name].level == "fail"
-        assert checks[name].action
 
 
 # Models

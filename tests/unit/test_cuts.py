@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from streamer.vision.cuts import CutDetector
 WIDTH, HEIGHT = 320, 180
 
 
+@functools.cache
 def scene(seed: int, width: int = 2 * WIDTH, height: int = 2 * HEIGHT) -> np.ndarray:
     """(H, W, 3) uint8 with structure at many scales, as rooms and people have; another one for each seed."""
     random = np.random.default_rng(seed)
@@ -18,7 +21,9 @@ def scene(seed: int, width: int = 2 * WIDTH, height: int = 2 * HEIGHT) -> np.nda
     for cells, share in ((3, 0.5), (8, 0.3), (24, 0.2)):
         noise = random.uniform(0, 255, (cells, cells * 2, 3)).astype(np.float32)
         picture += share * cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    made = np.clip(picture, 0, 255).astype(np.uint8)
+    made.flags.writeable = False
+    return made
 
 
 def window(picture: np.ndarray, x: int = 160, y: int = 90) -> np.ndarray:

@@ -65,7 +65,7 @@ def test_the_camera_stays_inside_the_photos() -> None:
 def test_the_source_plays_in_a_size_that_fits(max_size: tuple[int, int], size: tuple[int, int]) -> None:
     source = DemoSource(max_size=max_size)
     with playing(source) as slot:
-        frames = take(slot, 4)
+        frames = take(slot, 3)
         assert source.state.phase == "live"
         assert source.fps == pytest.approx(25)
     assert source.state.phase == "ended"

@@ -1,13 +1,10 @@
-"""The gallery on real SQLite files: names, photos, deletion for real, several processes, files that cannot be used."""
+"""The gallery on real SQLite files: names, photos, deletion for real, several writers, files that cannot be used."""
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,34 +17,7 @@ from streamer.vision import gallery_database, member_name
 from streamer.vision.gallery import Gallery
 from streamer.vision.gallery_store import DATABASE
 from streamer.vision.known import PhotoFace
-from streamer.vision.member import NewPhoto
-
-MODEL = "model-a"
-
-
-def unit(seed: int, size: int = 16) -> np.ndarray:
-    vector = np.random.default_rng(seed).normal(size=size).astype(np.float32)
-    return vector / np.linalg.norm(vector)
-
-
-def face(seed: int) -> PhotoFace:
-    return PhotoFace((1.0, 2.0, 81.0, 102.0), 0.9, unit(seed), 120.0, 0.1)
-
-
-def new_photo(seed: int, data: bytes | None = None) -> NewPhoto:
-    return NewPhoto(
-        data=data if data is not None else b"photo %d" % seed,
-        extension="jpg",
-        file=f"{seed}.jpg",
-        source="upload",
-        width=200,
-        height=300,
-        face_xyxy=(1.0, 2.0, 81.0, 102.0),
-        thumbnail=b"thumbnail %d" % seed,
-        model_id=MODEL,
-        face=face(seed),
-        remark=None,
-    )
+from tests.galleries import MODEL, face, files_of, new_photo, unit
 
 
 @pytest.fixture
@@ -59,10 +29,6 @@ def folder(tmp_path: Path) -> Path:
 def gallery(folder: Path) -> Iterator[Gallery]:
     with Gallery(folder) as opened:
         yield opened
-
-
-def files_of(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*/*"))
 
 
 def test_members_and_photos_survive_a_restart(gallery: Gallery, folder: Path) -> None:
@@ -248,38 +214,6 @@ def test_changed_does_not_wait_for_a_writer(gallery: Gallery, folder: Path) -> N
         blocker.close()
 
 
-def add_many(folder: Path, who: str, count: int, barrier: object) -> None:
-    """Body of a process of the test below."""
-    barrier.wait(60)  # type: ignore[attr-defined]
-    with Gallery(folder) as gallery:
-        gallery.add_member(who)
-        for number in range(count):
-            gallery.add_photo(who, new_photo(hash((who, number)) % 2**31, f"{who} {number}".encode()))
-            gallery.add_photo("shared", new_photo(number, f"{who} shared {number}".encode()))
-
-
-def test_two_processes_and_a_thread_lose_nothing(folder: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(3)
-    with Gallery(folder) as gallery:
-        gallery.add_member("shared")
-    workers = [context.Process(target=add_many, args=(folder, who, 5, barrier)) for who in ("p", "q")]
-    thread = threading.Thread(target=add_many, args=(folder, "t", 5, barrier))
-    for runner in (*workers, thread):
-        runner.start()
-    for runner in (*workers, thread):
-        runner.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0]
-    with Gallery(folder) as gallery:
-        assert {member.name: len(member.photos) for member in gallery.members()} == {
-            "p": 5,
-            "q": 5,
-            "shared": 15,
-            "t": 5,
-        }
-        assert len(files_of(folder)) == 60
-
-
 def open_new(folder: Path, barrier: object) -> None:
     """Body of a process of the test below."""
     barrier.wait(60)  # type: ignore[attr-defined]
@@ -436,44 +370,3 @@ def test_a_folder_below_a_file(tmp_path: Path) -> None:
         Gallery(tmp_path / "file" / "gallery")
     with pytest.raises(ConfigError, match="file"):
         Gallery(tmp_path / "file")
-
-
-AS_NOBODY = """
-import os, sys
-from pathlib import Path
-from streamer.errors import ConfigError
-from streamer.vision.gallery import Gallery
-if os.getuid() == 0:
-    os.setgid(65534)
-    os.setuid(65534)
-for folder in sys.argv[1:]:
-    try:
-        Gallery(Path(folder))
-    except ConfigError as exc:
-        print(exc)
-"""
-
-
-def test_no_permission_to_write(gallery: Gallery, folder: Path, tmp_path: Path) -> None:
-    gallery.add_member("a")
-    gallery.close()
-    for path in (tmp_path.parent.parent, tmp_path.parent, tmp_path, folder.parent, folder):
-        path.chmod(0o555)
-    (folder / DATABASE).chmod(0o444)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", AS_NOBODY, str(folder), str(tmp_path / "new")],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    finally:
-        for path in (tmp_path.parent.parent, tmp_path.parent, tmp_path, folder.parent, folder):
-            path.chmod(0o755)
-    if "ModuleNotFoundError" in done.stderr or "PermissionError" in done.stderr:
-        pytest.skip("another user cannot read this checkout")
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2
-    assert all("no permission to write" in line and "--data-dir" in line for line in lines)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +13,7 @@ from streamer.cli_doctor import check_gallery
 from streamer.vision import gallery_database
 from streamer.vision.gallery import Gallery
 from streamer.vision.gallery_store import DATABASE
-from tests.unit.test_gallery import new_photo
+from tests.galleries import damage, new_photo
 
 
 @pytest.fixture
@@ -43,9 +39,7 @@ def newer(path: Path, _: ExitStack) -> None:
 
 
 def damaged(path: Path, _: ExitStack) -> None:
-    content = bytearray(path.read_bytes())
-    content[4096 * 2 : 4096 * 4] = os.urandom(4096 * 2)
-    path.write_bytes(content)
+    damage(path)
 
 
 def cut_short(path: Path, _: ExitStack) -> None:
@@ -89,7 +83,7 @@ def test_the_doctor_says_how_to_recover(
     said: str,
     action: str,
 ) -> None:
-    monkeypatch.setattr(gallery_database, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(gallery_database, "BUSY_SECONDS", 0.03)
     make(folder / DATABASE, until_end)
     before = (folder / DATABASE).read_bytes()
     check = check_gallery(folder)
@@ -108,33 +102,6 @@ def test_a_sound_gallery_is_counted_and_a_missing_one_is_fine(folder: Path, tmp_
     assert (check_gallery(folder).level, check_gallery(folder).found) == ("ok", "1 members, 15 photos")
     assert check_gallery(tmp_path / "nowhere").level == "ok"
     assert not (tmp_path / "nowhere").exists()
-
-
-def test_the_command_line_says_it_in_one_line(folder: Path, until_end: ExitStack) -> None:
-    damaged(folder / DATABASE, until_end)
-    data = str(folder.parent)
-    command = [sys.executable, "-m", "streamer", "--data-dir", data, "members", "list"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("streamer: the gallery ")
-    assert "streamer doctor" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_recovering_as_the_doctor_says(folder: Path, until_end: ExitStack) -> None:
-    if shutil.which("sqlite3") is None:
-        pytest.skip("the sqlite3 shell is missing")
-    damaged(folder / DATABASE, until_end)
-    subprocess.run(
-        "sqlite3 gallery.sqlite3 .recover | sqlite3 new.sqlite3 && mv new.sqlite3 gallery.sqlite3",
-        shell=True,
-        cwd=folder,
-        check=True,
-        timeout=60,
-    )
-    assert check_gallery(folder).level == "ok"
-    with Gallery(folder):
-        pass
 
 
 def test_photos_are_set_aside_when_the_database_was_moved_away(folder: Path) -> None:

@@ -397,10 +397,17 @@ def test_what_the_manifest_names_is_there_and_once(tmp_path: Path) -> None:
     refuses(zipped(tmp_path / "b.zip", twice, photos_a_png=picture("red")), "twice")
 
 
-def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
-    bomb = zipped(tmp_path / "bomb.zip", manifest(member("rei", PHOTO)), photos_a_png=bytes(60_000_000))
+@pytest.fixture(scope="module")
+def bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of less than 100 kB with a photo of 60 MB in it."""
+    file = tmp_path_factory.mktemp("bomb") / "bomb.zip"
+    return zipped(file, manifest(member("rei", PHOTO)), photos_a_png=bytes(60_000_000))
+
+
+def test_a_zip_bomb_is_refused_before_it_unpacks(bomb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bomb.stat().st_size < 100_000
     refuses(bomb, "unpacks to 60 MB")
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 100)
     many = tmp_path / "many.zip"
     with zipfile.ZipFile(many, "w") as packed:
         packed.writestr("manifest.json", json.dumps(manifest()))
@@ -411,10 +418,9 @@ def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
     refuses(large, "unpacks to")
 
 
-async def test_a_bomb_that_lies_about_its_size_is_never_unpacked(services: Squares, tmp_path: Path) -> None:
+async def test_a_bomb_that_lies_about_its_size_is_never_unpacked(bomb: Path, services: Squares, tmp_path: Path) -> None:
     """Both headers claim 100 bytes for what unpacks to 60 MB."""
-    file = zipped(tmp_path / "liar.zip", manifest(member("rei", PHOTO)), photos_a_png=bytes(60_000_000))
-    content = bytearray(file.read_bytes())
+    file, content = tmp_path / "liar.zip", bytearray(bomb.read_bytes())
     size = struct.pack("<I", 60_000_000)
     at = content.find(size)
     assert at > 0

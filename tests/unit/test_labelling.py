@@ -35,12 +35,18 @@ async def services(tmp_path: Path) -> AsyncIterator[Squares]:
         yield Squares(gallery)
 
 
-@pytest.fixture
-async def client(services: Squares) -> AsyncIterator[httpx.AsyncClient]:
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    """The routes, put together once; what they work on is each test's own."""
     app = FastAPI()
     for router in (members.router, members.groups_router, archives.router, tracks.router):
         app.include_router(router)
     problems.install(app)
+    return app
+
+
+@pytest.fixture
+async def client(app: FastAPI, services: Squares) -> AsyncIterator[httpx.AsyncClient]:
     app.state.services = services
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as opened:

@@ -1,9 +1,9 @@
-"""Who may import whom: the rooms stay apart, and the service's process stays free of model runtimes."""
+"""Who may import whom: the rooms stay apart. `tests/loopback/test_processes.py` looks at what is really loaded."""
 
 from __future__ import annotations
 
 import ast
-import subprocess
+import functools
 import sys
 from pathlib import Path
 
@@ -16,6 +16,7 @@ ROOMS = ("ingest", "vision", "egress")
 PLAIN = ("errors", "frames", "tracks", "channels")
 
 
+@functools.cache
 def imports_of(path: Path) -> set[str]:
     """Full names of what a file imports anywhere, `if TYPE_CHECKING` included."""
     package = path.relative_to(PACKAGE.parent).with_suffix("").parts[:-1]
@@ -91,16 +92,3 @@ def imports_of_ui(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     return found | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-
-
-def test_the_service_process_loads_no_model_runtime_and_the_command_line_starts_light() -> None:
-    """One process for both: importing everything takes a second. Every spawned process pays for the command line."""
-    script = (
-        "import sys\n"
-        "def loaded(*names): print(*[name for name in names if name in sys.modules], sep=',')\n"
-        "import streamer.cli; loaded('av', 'aiortc', 'fastapi', 'cv2')\n"
-        "import streamer.service.app; loaded('torch', 'onnxruntime', 'insightface', 'onnx', 'streamlit')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "\n\n"

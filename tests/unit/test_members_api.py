@@ -28,11 +28,17 @@ async def services(tmp_path: Path) -> AsyncIterator[Squares]:
         yield Squares(gallery)
 
 
-@pytest.fixture
-async def client(services: Squares) -> AsyncIterator[httpx.AsyncClient]:
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    """The routes, put together once; what they work on is each test's own."""
     app = FastAPI()
     app.include_router(members.router)
     problems.install(app)
+    return app
+
+
+@pytest.fixture
+async def client(app: FastAPI, services: Squares) -> AsyncIterator[httpx.AsyncClient]:
     app.state.services = services
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as opened:

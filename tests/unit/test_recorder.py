@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import pytest
 
+from streamer.egress import recorder as recording
 from streamer.egress.recorder import QUEUE_FRAMES, Recorder
 from streamer.egress.recordings import (
     RUNNING,
@@ -149,7 +150,10 @@ async def test_the_encoder_ending_ends_the_recording(record: Callable[..., Recor
     assert pictures(Path(recorder.state()["path"])) == 4
 
 
-def test_a_removed_folder_ends_the_recording_with_its_reason(record: Callable[..., Recorder]) -> None:
+def test_a_removed_folder_ends_the_recording_with_its_reason(
+    record: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "_LOOK_SECONDS", 0.1)
     recorder = record()
     folder = Path(recorder.state()["path"]).parent
     frames = encoded(100_000, every=5)
