@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's STREAMER_* variables do not change what a test sees."""
-    for name in [name for name in os.environ if name.startswith("STREAMER_")]:
+    for name in [name for name in os.environ if name.upper().startswith("STREAMER_")]:
         monkeypatch.delenv(name)
 
 
