@@ -49,7 +49,7 @@ async def list_all(request: Request, parts: ServicesDep) -> Any:
 async def media(recording_id: str, parts: ServicesDep) -> Response:
     """The video, MP4 with H.264. `Range` works, so a player can seek."""
     found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
-    return FileAnswer(found.path, media_type="video/mp4", filename=f"{found.id}.mp4", content_disposition_type="inline")
+    return FileAnswer(found.path, media_type="video/mp4", filename=f"{found.id}.mp4", kind="inline")
 
 
 @router.head("/api/recordings/{recording_id}/sidecar", include_in_schema=False)
@@ -75,6 +75,7 @@ async def timeline(recording_id: str, parts: ServicesDep) -> Any:
     return Timeline.of(await asyncio.to_thread(presences, found.sidecar))
 
 
+@router.head("/api/recordings/{recording_id}/poster.jpg", include_in_schema=False)
 @router.get(
     "/api/recordings/{recording_id}/poster.jpg",
     response_class=Response,

@@ -61,7 +61,10 @@ async def test_all_results_come_in_folders_called_like_the_photos(data_dir: Path
         job_id = await photos(running, "one.jpg", "two.png")
         job = (await running.client.get(f"/api/jobs/{job_id}")).json()
         answer = await running.client.get(job["zip_url"])
-        assert answer.headers["content-disposition"] == f"attachment; filename*=UTF-8''rei_{job_id}.zip"
+        assert answer.headers["content-disposition"] == f'attachment; filename="rei_{job_id}.zip"'
+        head = await running.client.head(job["zip_url"])
+        assert (head.status_code, head.content) == (200, b"")
+        assert dict(head.headers) == dict(answer.headers)
         with opened(answer) as archive:
             assert set(archive.namelist()) == {"annotated.png", "one/cutout.png", "two/cutout.png"}
             assert json.loads(archive.read("two/cutout.png"))["name"] == "two.png"
@@ -87,7 +90,7 @@ async def test_a_video_and_its_results_in_one_archive(data_dir: Path) -> None:
         made = await running.video()
         job = await running.until(made["id"], "done")
         answer = await running.client.get(job["zip_url"])
-        assert answer.headers["content-disposition"].endswith("''stage%201.zip")
+        assert answer.headers["content-disposition"] == 'attachment; filename="stage 1.zip"'
         with opened(answer) as archive:
             assert set(archive.namelist()) == {"video.mp4", "results.jsonl"}
 
@@ -96,6 +99,7 @@ async def test_without_results_there_is_no_archive(data_dir: Path) -> None:
     async with service(data_dir) as running:
         made = await running.video(steps=1000)
         assert made["zip_url"] is None
+        assert (await running.client.head(f"/api/jobs/{made['id']}/files.zip")).status_code == 409
         check_problem(await running.client.get(f"/api/jobs/{made['id']}/files.zip"), 409, "once it is done")
         await running.client.post(f"/api/jobs/{made['id']}/cancel")
         check_problem(await running.client.get("/api/jobs/0123/files.zip"), 404, "no job")
@@ -118,6 +122,8 @@ async def test_the_archive_needs_the_token(data_dir: Path) -> None:
             opened(await client.get(path)).close()
             del client.headers["Authorization"]
             assert (await client.get(path)).status_code == 401
+            assert (await client.head(path)).status_code == 401
+            assert (await client.head(link)).status_code == 200
             opened(await client.get(link)).close()
 
 
