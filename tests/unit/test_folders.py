@@ -96,7 +96,7 @@ def test_a_lock_is_for_its_owner_alone_and_names_its_process(tmp_path: Path) -> 
     (tmp_path / NAME).chmod(0o600)
     with sole_service(tmp_path):
         assert (tmp_path / NAME).read_text() == str(os.getpid())
-        with pytest.raises(ConfigError, match=rf"used by another service \(process {os.getpid()}\\)"):
+        with pytest.raises(ConfigError, match=rf"used by another service \(process {os.getpid()}\)"):
             sole_service(tmp_path).__enter__()
     with sole_service(tmp_path / "new"):
         assert (tmp_path / "new" / NAME).stat().st_mode & 0o777 == 0o600
