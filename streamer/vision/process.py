@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import queue
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +28,20 @@ OUTBOX = 256
 """Messages that may wait to be written. A stream has at most one frame out, so only a dead pipe fills it."""
 EXIT_SECONDS = 2.0
 """Time a worker has to end by itself before it is killed."""
+
+
+@contextlib.contextmanager
+def _deaf_from_birth() -> Iterator[None]:
+    """What is started meanwhile begins with the group's signals blocked, until it has its own way with them."""
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # its start would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.GROUP_SIGNALS)  # of this thread alone
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class WorkerProcess:
@@ -67,7 +84,8 @@ class WorkerProcess:
             name="vision-worker",
             daemon=True,
         )
-        process.start()
+        with _deaf_from_birth():
+            process.start()
         self._process = process
         far_end.close()
         for target, name in ((self._write, "vision-write"), (self._read, "vision-read")):

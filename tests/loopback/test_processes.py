@@ -34,6 +34,7 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, **(env or {})},
+            start_new_session=True,
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
@@ -57,6 +58,11 @@ class Program:
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send a signal; the exit status."""
         self.process.send_signal(number)
+        return self.process.wait(GONE_SECONDS)
+
+    def end_group(self, number: signal.Signals) -> int:
+        """Send a signal to the whole process group, as a terminal does; the exit status."""
+        os.killpg(self.process.pid, number)
         return self.process.wait(GONE_SECONDS)
 
     def close(self) -> None:
@@ -114,6 +120,51 @@ def test_serve_ends_at_a_signal_although_somebody_reads_events(start: Any, numbe
                 pass
     assert all_gone(before)
     assert program.lines == [f"listening on {base}"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", ["at once", "while the worker starts", "ready", "streaming"])
+def test_a_signal_to_the_whole_group_ends_all_and_is_no_news(data_dir: Path, when: str, number: signal.Signals) -> None:
+    """Vision's process gets it as well, and must neither be called a failure nor be started again."""
+    program = Program("serve", "--port", "0", "--engine", "synthetic", "--data-dir", str(data_dir))
+    try:
+        base = program.wait_for(r"listening on (http://127\.0\.0\.1:\d+)$")
+        if when == "while the worker starts":
+            until(lambda: len(program.family()) >= 2)  # it, and multiprocessing's own
+        with httpx.Client(base_url=base, trust_env=False) as client:
+            if when in ("ready", "streaming"):
+                until(lambda: client.get("/readyz").is_success)
+            if when == "streaming":
+                made = client.post("/api/streams", json={"source": {"kind": "demo"}}).json()["id"]
+                until(lambda: client.get(f"/api/streams/{made}/snapshot.jpg").is_success)
+        before = program.family()
+        assert program.end_group(number) == 0
+        assert all_gone(before)
+    finally:
+        program.close()
+    assert program.lines == [f"listening on {base}"]
+
+
+def test_a_worker_that_is_told_to_end_and_then_forgotten_ends() -> None:
+    code = "from streamer.vision import worker; worker.GRACE_SECONDS = 1; worker.heed_the_service_alone(); input()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        until(lambda: psutil.Process(process.pid).cpu_times().user > 0 and _ignores(process.pid, signal.SIGINT))
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        assert process.wait(GONE_SECONDS) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _ignores(pid: int, number: signal.Signals) -> bool:
+    (mask,) = re.findall(r"^SigIgn:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def test_serve_says_nothing_of_a_cameras_password(start: Any) -> None:
