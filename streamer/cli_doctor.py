@@ -83,8 +83,9 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _codecs(settings)
     yield from _data_folder(settings.data_folder)
     yield check_gallery(settings.data_folder / "gallery")
-    yield _port("port of the service", settings.service.host, settings.service.port, "--port")
-    yield _port("port of the dashboard", "127.0.0.1", settings.service.dashboard_port, "--dashboard-port")
+    from streamer.cli_doctor_ports import port_checks
+
+    yield from port_checks(settings)
     yield _udp()
     yield _streamlit()
     yield _chromium()
@@ -249,16 +250,6 @@ def _recovery(trouble: str, folder: Path) -> str:
             "where `streamer members add` takes them"
         )
     return "make room on the disk, or choose another folder with --data-dir"
-
-
-def _port(name: str, host: str, port: int, option: str) -> Check:
-    from streamer.service.run import listen
-
-    try:
-        listen(host, port).close()
-    except ConfigError as exc:
-        return Check(name, "fail", str(exc).partition(";")[0], f"stop what uses it, or choose another with {option}")
-    return Check(name, "ok", "any free one" if port == 0 else f"{port} on {host} is free")
 
 
 def _udp() -> Check:

@@ -18,7 +18,10 @@ import httpx
 import psutil
 import pytest
 
+from streamer import __version__
 from streamer.children import Child, ChildEnded
+from streamer.cli_doctor_ports import port_checks
+from streamer.service.settings import load
 
 READY_SECONDS = 120.0
 GONE_SECONDS = 30.0
@@ -267,6 +270,20 @@ def test_a_second_service_on_a_data_folder_is_refused_until_the_first_is_gone(st
     first.process.wait()
     third = start("serve", "--port", "0")
     third.wait_for(r"(listening on)")
+
+
+def test_the_doctor_knows_a_service_that_runs(start: Any, data_dir: Path, tmp_path: Path) -> None:
+    base = start("serve", "--port", "0").wait_for(r"listening on (http://127\.0\.0\.1:\d+)$")
+    port = int(base.rpartition(":")[2])
+    for host in ("127.0.0.1", "0.0.0.0"):
+        ports = {"host": host, "port": port, "dashboard_port": 0}
+        check, _ = port_checks(load(None, {"data_dir": data_dir, "service": ports}))
+        assert (check.level, check.action) == ("ok", "")
+        assert f"in use by a running streamer ({__version__}), the service of this data folder" in check.found
+        check, _ = port_checks(load(None, {"data_dir": tmp_path / "other", "service": ports}))
+        assert check.level == "warn"
+        assert "of another data folder; that is fine if" in check.found
+        assert "--port" in check.action
 
 
 def test_a_child_that_ends_says_why() -> None:
