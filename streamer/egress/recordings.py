@@ -20,7 +20,7 @@ from pathlib import Path
 import av
 
 from streamer.egress.sidecar import trim
-from streamer.errors import StreamConflict, StreamUnknown
+from streamer.errors import RecordingUnknown, StreamConflict
 
 log = logging.getLogger(__name__)
 
@@ -102,16 +102,16 @@ def list_recordings(folder: Path) -> list[Recording]:
 
 
 def find_recording(folder: Path, recording_id: str) -> Recording:
-    """The recording of that id. Raises `StreamUnknown` where there is none, whatever the id holds."""
+    """The recording of that id. Raises `RecordingUnknown` where there is none, whatever the id holds."""
     if _ID.fullmatch(recording_id) and ".." not in recording_id:
         for name in (f"{recording_id}.mp4", f"{recording_id}{RUNNING}.mp4"):
             with contextlib.suppress(FileNotFoundError):
                 return _described(folder / name)
-    raise StreamUnknown(f"no recording {recording_id[:80]!r}; GET /api/recordings lists them")
+    raise RecordingUnknown(f"no recording {recording_id[:80]!r}; GET /api/recordings lists them")
 
 
 def delete_recording(folder: Path, recording_id: str) -> None:
-    """Remove a recording and its sidecar. Raises `StreamUnknown`, `StreamConflict` while it runs."""
+    """Remove a recording and its sidecar. Raises `RecordingUnknown`, `StreamConflict` while it runs."""
     recording = find_recording(folder, recording_id)
     if recording.running:
         raise StreamConflict(f"recording {recording_id} is still running: stop it first")

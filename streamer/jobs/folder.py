@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from streamer.egress.poster import poster
-from streamer.errors import DiskFull, JobError, JobUnknown
+from streamer.errors import DiskFull, FileUnknown, JobError
 from streamer.jobs.job import Output
 from streamer.service.settings import Settings
 
@@ -68,11 +68,11 @@ class JobFolder:
         return tuple(Output(name, path.stat().st_size) for name, path in _files(self.output))
 
     def find(self, name: str) -> Path:
-        """A result by its name. Raises `JobUnknown`, whatever the name holds."""
+        """A result by its name. Raises `FileUnknown`, whatever the name holds."""
         for known, path in _files(self.output):
             if known == name:
                 return path
-        raise JobUnknown(f"this job has no file {name[:80]!r}; its `files` name them")
+        raise FileUnknown(f"this job has no file {name[:80]!r}; its `files` name them")
 
     def drop_results(self) -> None:
         """Remove everything but what was uploaded."""

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from streamer.errors import JobConflict, JobUnknown
+from streamer.errors import FileUnknown, JobConflict
 from streamer.jobs.folder import POSTER, JobFolder
 from streamer.jobs.job import Job
 
@@ -31,13 +31,13 @@ def entries(job: Job, folder: JobFolder) -> list[tuple[str, Path]]:
 
     Raises:
         JobConflict: the job is not done.
-        JobUnknown: it left no file, or one of them is gone.
+        FileUnknown: it left no file, or one of them is gone.
     """
     if job.state != "done":
         raise JobConflict(f"job {job.id} is {job.state}: its files are there once it is done")
     names = [output.name for output in job.outputs if output.name != POSTER]
     if not names:
-        raise JobUnknown(f"job {job.id} left no files")
+        raise FileUnknown(f"job {job.id} left no files")
     folders = _folders(job)
     found = []
     for name in names:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from streamer.egress.presence import presences
-from streamer.errors import JobUnknown
+from streamer.errors import FileUnknown
 from streamer.jobs.command import SIDECAR
 from streamer.jobs.folder import POSTER
 from streamer.jobs.job import Job, JobSpec, Kind, State
@@ -191,7 +191,7 @@ async def get_input(job_id: str, number: int, parts: ServicesDep) -> Response:
     """The n-th file (from 0) that was uploaded for a job, as it came."""
     job = await parts.jobs.get(job_id)
     if not 0 <= number < len(job.inputs) or job.state == "cancelled":
-        raise JobUnknown(f"job {job_id} has no uploaded file {number}")
+        raise FileUnknown(f"job {job_id} has no uploaded file {number}")
     return _file(parts.jobs.folder(job_id).input / job.inputs[number].file, job.inputs[number].name)
 
 

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamer.errors import StreamerError, StreamUnknown, VisionUnavailable
+from streamer.errors import StreamerError, TrackUnknown, VisionUnavailable
 from streamer.frames import Frame
 from streamer.vision import messages as msg
 from streamer.vision.known import Known, PhotoReading
@@ -251,7 +251,7 @@ class Worker:
         stream = self._streams.get(stream_id)
         story = None if stream is None else stream.processor.story(track_id)
         if story is None:
-            raise StreamUnknown(
+            raise TrackUnknown(
                 f"stream {stream_id} has no track {track_id}, or it is gone for long; take the id of a track that is "
                 "shown now"
             )

@@ -105,7 +105,9 @@ async def test_without_results_there_is_no_archive(data_dir: Path) -> None:
         check_problem(await running.client.get("/api/jobs/0123/files.zip"), 404, "no job")
         job_id = await photos(running, "one.jpg")
         os.remove(data_dir / "jobs" / job_id / "output" / "annotated.png")
-        check_problem(await running.client.get(f"/api/jobs/{job_id}/files.zip"), 404, "annotated.png")
+        missing = await running.client.get(f"/api/jobs/{job_id}/files.zip")
+        check_problem(missing, 404, "annotated.png")
+        assert missing.json()["type"] == "urn:streamer:problem:file-unknown"
 
 
 async def test_the_archive_needs_the_token(data_dir: Path) -> None:

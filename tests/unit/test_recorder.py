@@ -26,7 +26,7 @@ from streamer.egress.recordings import (
     keep_private,
     list_recordings,
 )
-from streamer.errors import RecordingError, StreamConflict, StreamUnknown
+from streamer.errors import RecordingError, RecordingUnknown, StreamConflict
 from tests.recordings import encoded, lines, pictures
 
 
@@ -259,7 +259,7 @@ def test_leftovers_without_a_frame_are_removed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", ["", "..", "../x", "a/b", "/etc/passwd", "a\x00b", "x" * 300, ".hidden", "a..b", "%2e"])
 def test_ids_that_are_no_names_find_nothing(tmp_path: Path, bad: str) -> None:
     (tmp_path / ".hidden.mp4").write_bytes(b"")
-    with pytest.raises(StreamUnknown):
+    with pytest.raises(RecordingUnknown):
         find_recording(tmp_path, bad)
 
 
@@ -277,7 +277,7 @@ def test_a_running_recording_is_listed_but_not_deleted(record: Callable[..., Rec
     recorder.close()
     delete_recording(folder, listed.id)
     assert list(folder.iterdir()) == []
-    with pytest.raises(StreamUnknown):
+    with pytest.raises(RecordingUnknown):
         delete_recording(folder, listed.id)
 
 
