@@ -249,8 +249,8 @@ class Problem(BaseModel):
 
     type: str = Field(
         examples=["urn:streamer:problem:member-unknown"],
-        description="What kind of trouble; what is not there is told by what it is: stream-, session-, track-, recording-, "
-        "member-, photo-, job- or file-unknown.",
+        description="What kind of trouble. What is not there is told by what it is: stream-, session-, track-, "
+        "recording-, member-, photo-, job- or file-unknown.",
     )
     title: str = Field(examples=["Member unknown"])
     status: int = Field(examples=[404])
