@@ -24,7 +24,8 @@ from streamer.service.settings import load
 from tests import media
 
 MODULE = "tests.job_child"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
+"""For one thing to happen on a machine that is very busy; usually it takes a second."""
 
 
 class Running:
@@ -89,7 +90,7 @@ def _program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def gone(*processes: psutil.Process) -> bool:
-    return not psutil.wait_procs(processes, timeout=10)[1]
+    return not psutil.wait_procs(processes, timeout=WAIT_SECONDS)[1]
 
 
 def check_problem(answer: httpx.Response, status: int, *words: str) -> None:
@@ -116,7 +117,7 @@ async def test_a_video_from_upload_to_download(data_dir: Path) -> None:
         assert (part.status_code, part.content) == (206, b"2\n3\n")
         before = await running.client.get(job["inputs"][0]["url"])
         assert json.loads(before.content) == {"steps": 5}
-        assert "stage%201.mp4" in before.headers["content-disposition"]
+        assert before.headers["content-disposition"] == 'inline; filename="stage 1.mp4"'
         timeline = (await running.client.get(job["timeline_url"])).json()
         assert timeline["people"] == [{"name": "rei", "seconds": 0.5, "intervals": [[0.0, 0.5]]}]
         assert [j["id"] for j in (await running.client.get("/api/jobs")).json()] == [job["id"]]
