@@ -5,16 +5,26 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streamer.errors import ConfigError
 from streamer.service import environment
+
+
+def _sendable(token: str | None) -> str | None:
+    if token is not None and not re.fullmatch(r"[!-~]*", token):
+        raise PydanticCustomError(
+            "token", "only letters, digits and signs of ASCII, without spaces, can be sent as a token"
+        )
+    return token
 
 
 class _Section(BaseModel):
@@ -111,7 +121,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path | None = None
-    token: str | None = Field(None, min_length=8, repr=False)
+    token: Annotated[str | None, AfterValidator(_sendable)] = Field(None, min_length=8, repr=False)
     service: ServiceSettings = ServiceSettings()
     webrtc: WebRtcSettings = WebRtcSettings()
     video: VideoSettings = VideoSettings()

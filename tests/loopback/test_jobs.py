@@ -365,8 +365,23 @@ async def test_uploads_are_bounded_and_leave_nothing_when_refused(data_dir: Path
         check_problem(await post("/api/jobs", content=b"x", headers={"Content-Type": "text/plain"}), 415)
         broken = {"Content-Type": "multipart/form-data; boundary=x"}
         check_problem(await post("/api/jobs", content=b"nonsense", headers=broken), 400, "form")
+        endless = b'--x\r\nContent-Disposition: form-data; name="' + b"a" * 100_000
+        check_problem(await post("/api/jobs", content=endless, headers=broken), 400, "form")
         assert running.files == []
         assert (await running.client.get("/api/jobs")).json() == []
+
+
+async def test_a_form_that_is_cut_short_is_no_job_of_the_files_that_came(data_dir: Path) -> None:
+    async with service(data_dir) as running:
+        files = [("file", (f"{n}.jpg", b'{"steps": 1}', "image/jpeg")) for n in range(2)]
+        whole = httpx.Request("POST", "http://x", data={"kind": "image", "member": "rei"}, files=files)
+        kind, body = {"Content-Type": whole.headers["content-type"]}, whole.read()
+        ends = (len(body) // 2, body.rindex(b"Content-Type"), body.rindex(b"steps"), body.rindex(b"\r\n--"), -4)
+        for end in ends:
+            answer = await running.client.post("/api/jobs", content=body[:end], headers=kind)
+            check_problem(answer, 400, "cut short")
+        assert running.files == []
+        assert (await running.client.post("/api/jobs", content=body, headers=kind)).status_code == 201
 
 
 async def test_a_full_share_of_the_disk_takes_nothing_new(data_dir: Path) -> None:

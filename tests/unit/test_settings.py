@@ -114,6 +114,14 @@ def test_a_refused_token_is_not_repeated(tmp_path: Path) -> None:
     assert "s3cret" not in str(error.value.__cause__), "nor by --verbose"
 
 
+@pytest.mark.parametrize("token", ["correct horse", " correct-horse", "correct-horse\n", "pässword-1", "12345678\x00"])
+def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
+    with pytest.raises(ConfigError, match="'token': only letters, digits and signs of ASCII, without spaces") as error:
+        load(None, {"token": token})
+    assert token.strip() not in f"{error.value} {error.value.__cause__}"
+    assert load(None, {"token": "!#$%&'()*+,-./:;<=>?@[]^_`{|}~\"\\"}).token
+
+
 def test_the_token_does_not_show_in_the_repr() -> None:
     assert "correct-horse" not in repr(load(None, {"token": "correct-horse"}))
 
