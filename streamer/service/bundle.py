@@ -40,10 +40,9 @@ def entries(job: Job, folder: JobFolder) -> list[tuple[str, Path]]:
         raise FileUnknown(f"job {job.id} left no files")
     folders = _folders(job)
     found = []
-    for name in names:
+    for name, path in zip(names, folder.find_all(names), strict=True):
         first, slash, rest = name.partition("/")
-        shown = f"{folders.get(first, first)}/{rest}" if slash else name
-        found.append((shown, folder.find(name)))
+        found.append((f"{folders.get(first, first)}/{rest}" if slash else name, path))
     return found
 
 

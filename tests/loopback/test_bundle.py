@@ -8,9 +8,10 @@ import io
 import json
 import os
 import threading
+import time
 import tracemalloc
 import zipfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -132,6 +133,20 @@ async def test_the_archive_needs_the_token(data_dir: Path) -> None:
 # By itself
 
 
+def test_an_archive_of_many_photos_begins_at_once(tmp_path: Path) -> None:
+    folder, inputs, outputs = JobFolder(tmp_path), [], []
+    for number in range(200):
+        inputs.append(Input(f"{number}-x.jpg", f"photo {number}.jpg", 1))
+        (folder.output / f"{number}-x").mkdir(parents=True)
+        for name in ("annotated.png", "overlay.png", "cutout.png", "result.json"):
+            outputs.append(Output(f"{number}-x/{name}", 1))
+            (folder.output / outputs[-1].name).write_bytes(b"x")
+    job = Job("1", "image", {}, tuple(inputs), "done", 0.0, outputs=tuple(outputs))
+    began = time.monotonic()
+    assert len(bundle.entries(job, folder)) == 800
+    assert time.monotonic() - began < 2
+
+
 LARGE = 48_000_000
 
 
@@ -232,8 +247,8 @@ def test_names_in_the_archive_are_those_of_the_photos() -> None:
     )
 
     class Folder(JobFolder):
-        def find(self, name: str) -> Path:
-            return Path(name)
+        def find_all(self, names: Sequence[str]) -> list[Path]:
+            return [Path(name) for name in names]
 
     names = [name for name, _ in bundle.entries(job, Folder(Path()))]
     assert names == ["IMG_1/a.png", "IMG_1 (2)/a.png", "IMG_1 (2) (2)/a.png"]
