@@ -1,6 +1,6 @@
 # make run     everything from a fresh clone to the dashboard with the demo playing (ARGS="--no-browser --engine …")
 # make test    lint, types, unit, loopback, browser and SAM 3 tests, fast ones first
-# Nothing is written outside this folder (pip's and apt's own caches aside); data lies in var/.
+# Nothing is left outside this folder (pip's and apt's own caches aside); data lies in var/.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,6 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export STREAMER_DATA_DIR ?= $(CURDIR)/var
+# Of each run of tests a folder of its own, the last three are kept; not --basetemp, which a run beside another empties.
+export PYTEST_DEBUG_TEMPROOT := $(CURDIR)/.pytest_cache/tmp
+PYTEST := mkdir -p "$$PYTEST_DEBUG_TEMPROOT" && $(BIN)/python -m pytest
 
 .PHONY: help run test test-fast test-unit test-loopback test-sam3 test-browser lint models chromium clean
 
@@ -32,17 +35,17 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 test-unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/unit -n 2
+	$(PYTEST) tests/unit -n 2
 
 test-loopback: $(VENV)/.installed-dev models
-	$(BIN)/python -m pytest tests/loopback
+	$(PYTEST) tests/loopback
 
 test-browser: $(VENV)/.installed-dev models chromium
-	$(BIN)/python -m pytest tests/browser
+	$(PYTEST) tests/browser
 
 # The real architecture with small random weights, on the CPU. Last: torch is a large download.
 test-sam3: $(VENV)/.installed-sam3
-	$(BIN)/python -m pytest tests/sam3
+	$(PYTEST) tests/sam3
 
 models: $(VENV)/.installed-ui
 	@$(BIN)/streamer models pull embedded >/dev/null

@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 from streamer.errors import ConfigError, GalleryUnavailable, StreamerError
+from streamer.folders import CHOOSE, unusable
 
 if TYPE_CHECKING:
     from streamer.service.settings import Settings
@@ -82,8 +83,9 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _codecs(settings)
     yield from _data_folder(settings.data_folder)
     yield check_gallery(settings.data_folder / "gallery")
-    yield _port("port of the service", settings.service.host, settings.service.port, "--port")
-    yield _port("port of the dashboard", "127.0.0.1", settings.service.dashboard_port, "--dashboard-port")
+    from streamer.cli_doctor_ports import port_checks
+
+    yield from port_checks(settings)
     yield _udp()
     yield _streamlit()
     yield _chromium()
@@ -129,8 +131,9 @@ def _models(settings: Settings) -> Iterator[Check]:
     pack = settings.vision.pack
     try:
         listed = store.list()
-    except OSError as exc:  # the data folder itself is the trouble; its own line says more
-        yield Check("models", "fail", f"cannot be looked at: {exc}", "choose another folder with --data-dir")
+    except OSError as exc:  # the data folder itself is the trouble
+        wrong, _, action = unusable(store.root, exc).partition("; ")
+        yield Check("models", "fail", f"cannot be looked at: {wrong}", action)
         listed = []
     for file in listed:
         if file.pack not in ("lite", pack):
@@ -195,21 +198,21 @@ def _open_encoder(name: str) -> None:
 
 
 def _data_folder(folder: Path) -> Iterator[Check]:
-    choose = "choose another with --data-dir or STREAMER_DATA_DIR"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-"):
             pass
     except OSError as exc:
-        yield Check("data folder", "fail", f"{folder} cannot be written to: {exc.strerror}", choose)
+        wrong, _, action = unusable(folder, exc).partition("; ")
+        yield Check("data folder", "fail", wrong, action)
         return
     yield Check("data folder", "ok", f"{folder} is writable")
     free = shutil.disk_usage(folder).free
     found = f"{free / 1e9:.1f} GB free"
     if free < NO_DISK_BYTES:
-        yield Check("disk", "fail", found, f"make room, or {choose}")
+        yield Check("disk", "fail", found, f"make room, or {CHOOSE}")
     elif free < LOW_DISK_BYTES:
-        yield Check("disk", "warn", found, f"recordings end when it is full; make room, or {choose}")
+        yield Check("disk", "warn", found, f"recordings end when it is full; make room, or {CHOOSE}")
     else:
         yield Check("disk", "ok", found)
 
@@ -247,16 +250,6 @@ def _recovery(trouble: str, folder: Path) -> str:
             "where `streamer members add` takes them"
         )
     return "make room on the disk, or choose another folder with --data-dir"
-
-
-def _port(name: str, host: str, port: int, option: str) -> Check:
-    from streamer.service.run import listen
-
-    try:
-        listen(host, port).close()
-    except ConfigError as exc:
-        return Check(name, "fail", str(exc).partition(";")[0], f"stop what uses it, or choose another with {option}")
-    return Check(name, "ok", "any free one" if port == 0 else f"{port} on {host} is free")
 
 
 def _udp() -> Check:

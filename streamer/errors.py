@@ -10,17 +10,22 @@ StreamerError
 │   └── PromptUnsupported   the engine cannot answer this object prompt
 ├── GalleryError            members and photos
 │   ├── MemberUnknown
+│   │   └── PhotoUnknown    the member has no such photo or rejected face
 │   ├── MemberExists
 │   ├── GalleryUnavailable  the database is locked, damaged, of a newer version; the disk is full
 │   └── PhotoRefused        no face, several faces, not an image, too large, ...
 ├── NegotiationError        SDP that cannot be answered
 │   └── CodecUnsupported    a proper offer, but without H.264
 ├── StreamUnknown / StreamConflict
+│   ├── SessionUnknown      no viewer or publisher of that id
+│   └── TrackUnknown        no such person in the stream, or gone for long
 ├── JobError                work on pictures and files that runs in the background
 │   ├── JobUnknown / JobConflict
+│   │   └── FileUnknown     the job has no such file
 │   ├── JobRefused          what was asked for, or sent, cannot become a job
 │   └── DiskFull            no space left, or no more than jobs may take
 ├── RecordingError
+│   └── RecordingUnknown    no recording of that id, or no such part of it
 ├── OutputError             a file that cannot be written: folder, disk full, container
 ├── ConfigError             a setting, a port, a folder
 └── LimitReached            a stated bound (streams, viewers, size)
@@ -87,6 +92,10 @@ class MemberUnknown(GalleryError):
     """No member of that name."""
 
 
+class PhotoUnknown(MemberUnknown):
+    """No such photo or rejected face of the member, or its file is gone."""
+
+
 class MemberExists(GalleryError):
     """A member of that name is there already."""
 
@@ -108,7 +117,15 @@ class CodecUnsupported(NegotiationError):
 
 
 class StreamUnknown(StreamerError):
-    """No stream, session or recording of that id."""
+    """No stream of that id."""
+
+
+class SessionUnknown(StreamUnknown):
+    """No viewer or publisher of that id, or no longer."""
+
+
+class TrackUnknown(StreamUnknown):
+    """No track of that id in the stream, or it is gone for long."""
 
 
 class StreamConflict(StreamerError):
@@ -120,7 +137,11 @@ class JobError(StreamerError):
 
 
 class JobUnknown(JobError):
-    """No job of that id, or no such file in it."""
+    """No job of that id."""
+
+
+class FileUnknown(JobUnknown):
+    """No such file of the job."""
 
 
 class JobConflict(JobError):
@@ -137,6 +158,10 @@ class DiskFull(JobError):
 
 class RecordingError(StreamerError):
     """A recording that cannot start or had to end."""
+
+
+class RecordingUnknown(RecordingError):
+    """No recording of that id, no such part of it, or none that runs."""
 
 
 class OutputError(StreamerError):

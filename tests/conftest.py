@@ -43,7 +43,7 @@ linecache.checkcache = lambda filename=None: None
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's STREAMER_* variables do not change what a test sees."""
-    for name in [name for name in os.environ if name.startswith("STREAMER_")]:
+    for name in [name for name in os.environ if name.upper().startswith("STREAMER_")]:
         monkeypatch.delenv(name)
 
 

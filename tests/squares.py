@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from streamer.errors import StreamUnknown, VisionUnavailable
+from streamer.errors import TrackUnknown, VisionUnavailable
 from streamer.vision import photos, resemblance
 from streamer.vision.gallery import Gallery
 from streamer.vision.known import Known, PhotoFace, PhotoReading
@@ -53,7 +53,7 @@ class Squares:
 
     async def track_story(self, stream_id: str, track_id: int) -> TrackStory:
         if (stream_id, track_id) not in self.stories:
-            raise StreamUnknown(f"stream {stream_id} has no track {track_id}")
+            raise TrackUnknown(f"stream {stream_id} has no track {track_id}")
         return self.stories[stream_id, track_id]
 
     async def gallery_changed(self) -> None:

@@ -17,7 +17,7 @@ import av
 from av.container import OutputContainer
 
 from streamer.egress.encoder import PTS_RATE, EncodedFrame
-from streamer.egress.recordings import RUNNING, base_name, final_path, keep_private, settle
+from streamer.egress.recordings import RUNNING, base_name, final_path, keep_private, settle, unused_name
 from streamer.egress.sidecar import Sidecar
 from streamer.errors import RecordingError
 
@@ -165,11 +165,7 @@ class Recorder:
         part.write(frame)
 
     def _name(self, part: int) -> str:
-        name = self._base if part == 1 else f"{self._base}_part{part}"
-        taken, number = name, 2
-        while any(self._folder.glob(f"{taken}.*")):
-            taken, number = f"{name}_{number}", number + 1
-        return taken
+        return unused_name(self._folder, self._base if part == 1 else f"{self._base}_part{part}")
 
 
 class _Part:

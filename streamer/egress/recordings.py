@@ -11,14 +11,16 @@ import datetime
 import logging
 import os
 import re
+import threading
 import unicodedata
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 
 from streamer.egress.sidecar import trim
-from streamer.errors import StreamConflict, StreamUnknown
+from streamer.errors import RecordingUnknown, StreamConflict
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ RUNNING = ".recording"
 _ID = re.compile(r"\w[\w.-]{0,199}")
 _STARTED = re.compile(r"_(\d{8}T\d{6}Z)")
 _TIME = "%Y%m%dT%H%M%SZ"
+_given: deque[Path] = deque(maxlen=1000)
+_giving = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,19 @@ class Recording:
 def base_name(stream_id: str, member: str | None, started_at: datetime.datetime) -> str:
     """`<stream>_<member or "all">_<UTC start>`, with nothing in it that a file system minds."""
     return f"{_safe(stream_id)}_{_safe(member or 'all')}_{started_at.strftime(_TIME)}"
+
+
+def unused_name(folder: Path, name: str) -> str:
+    """`name`, or `name_2` and so on where there is or was a recording of that name: an id is given once.
+
+    Names hold the second in which they begin, so this process need remember those of the last seconds only. Blocks.
+    """
+    with _giving:
+        unused, number = name, 2
+        while folder / unused in _given or any(folder.glob(f"{unused}.*")):
+            unused, number = f"{name}_{number}", number + 1
+        _given.append(folder / unused)
+    return unused
 
 
 def _safe(name: str) -> str:
@@ -85,16 +102,16 @@ def list_recordings(folder: Path) -> list[Recording]:
 
 
 def find_recording(folder: Path, recording_id: str) -> Recording:
-    """The recording of that id. Raises `StreamUnknown` where there is none, whatever the id holds."""
+    """The recording of that id. Raises `RecordingUnknown` where there is none, whatever the id holds."""
     if _ID.fullmatch(recording_id) and ".." not in recording_id:
         for name in (f"{recording_id}.mp4", f"{recording_id}{RUNNING}.mp4"):
             with contextlib.suppress(FileNotFoundError):
                 return _described(folder / name)
-    raise StreamUnknown(f"no recording {recording_id[:80]!r}; GET /api/recordings lists them")
+    raise RecordingUnknown(f"no recording {recording_id[:80]!r}; GET /api/recordings lists them")
 
 
 def delete_recording(folder: Path, recording_id: str) -> None:
-    """Remove a recording and its sidecar. Raises `StreamUnknown`, `StreamConflict` while it runs."""
+    """Remove a recording and its sidecar. Raises `RecordingUnknown`, `StreamConflict` while it runs."""
     recording = find_recording(folder, recording_id)
     if recording.running:
         raise StreamConflict(f"recording {recording_id} is still running: stop it first")

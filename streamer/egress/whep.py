@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiortc import RTCRtpTransceiver
 
 from streamer.egress.encoder import EncodedFrame, StreamEncoder
-from streamer.errors import LimitReached, StreamConflict, StreamUnknown
+from streamer.errors import LimitReached, SessionUnknown, StreamConflict
 from streamer.service.settings import Settings
 from streamer.webrtc.hooks import SenderHook, SendParameters
 from streamer.webrtc.outgoing import OutgoingVideo
@@ -89,10 +89,10 @@ class Viewers:
         return viewer.peer.id, viewer.peer.answer_sdp
 
     async def end(self, session_id: str) -> None:
-        """End one viewer. Raises `StreamUnknown` where there is none of that id."""
+        """End one viewer. Raises `SessionUnknown` where there is none of that id."""
         viewer = self._viewers.get(session_id)
         if viewer is None:
-            raise StreamUnknown(f"no viewer {session_id}; it may have ended already")
+            raise SessionUnknown(f"no viewer {session_id}; it may have ended already")
         await viewer.peer.aclose()
 
     async def aclose(self) -> None:

@@ -17,7 +17,7 @@ from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 
 from streamer.channels import LatestSlot
-from streamer.errors import SourceUnusable, StreamConflict, StreamUnknown
+from streamer.errors import SessionUnknown, SourceUnusable, StreamConflict
 from streamer.frames import Frame
 from streamer.ingest.convert import to_i420
 from streamer.ingest.source import SourceState
@@ -112,10 +112,10 @@ class WhipSource:
         return session.peer.id, raise_publisher_rate(session.peer.answer_sdp, START_BIT_RATE, MAX_BIT_RATE)
 
     async def end(self, session_id: str) -> None:
-        """End the publisher's session. Raises `StreamUnknown` where it is not this one."""
+        """End the publisher's session. Raises `SessionUnknown` where it is not this one."""
         session = self._session
         if session is None or session.peer.id != session_id:
-            raise StreamUnknown(f"no publisher {session_id}; it may have ended already")
+            raise SessionUnknown(f"no publisher {session_id}; it may have ended already")
         await session.aclose()
 
     async def aclose(self) -> None:

@@ -149,7 +149,7 @@ class JobDesk:
         return process
 
     def _paths(self, job: Job) -> Paths:
-        """What the job works on. Raises `StreamUnknown`, `JobUnknown`, `JobConflict`, `JobRefused`."""
+        """What the job works on. Raises `RecordingUnknown`, `JobUnknown`, `JobConflict`, `JobRefused`."""
         work = self.folder(job.id).work.absolute()
         spec = job.spec
         if "recording" in spec:

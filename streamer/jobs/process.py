@@ -57,7 +57,7 @@ class JobProcess:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("STREAMER_")}
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._process = subprocess.Popen(
             command,

@@ -99,7 +99,7 @@ class Jobs:
 
         Raises:
             JobRefused: files are missing, or there are more than it can use; or the video that a render names has none.
-            StreamUnknown, JobUnknown: no such recording, no such job.
+            RecordingUnknown, JobUnknown: no such recording, no such job.
             JobConflict: the recording or the job is not finished.
             LimitReached: the queue is full.
             DiskFull: the disk, or the jobs' share of it, is full.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streamer.errors import ConfigError, DiskFull, JobError, JobUnknown
+from streamer.folders import unusable
 from streamer.jobs.job import Input, Job, Output, Progress, State
 
 APPLICATION_ID = 0x534A4F42
@@ -163,9 +164,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
-        raise ConfigError(
-            f"cannot use the folder of jobs {path.parent}: {exc.strerror}; choose another data_dir"
-        ) from exc
+        raise ConfigError(f"cannot use the folder of jobs {path.parent}: {unusable(path.parent, exc)}") from exc
     database = None
     try:
         database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)

@@ -104,6 +104,7 @@ async def follow_stream(stream_id: str, request: Request, parts: ServicesDep) ->
     )
 
 
+@router.head("/{stream_id}/snapshot.jpg", include_in_schema=False)
 @router.get(
     "/{stream_id}/snapshot.jpg",
     response_class=Response,

@@ -16,6 +16,7 @@ from streamer.ingest.demo_cast import demo_members
 from streamer.jobs.runner import Jobs
 from streamer.service import api, archives, auth, problems
 from streamer.service.enrolment import embed_missing, enrol_demo_members
+from streamer.service.files import Bodiless
 from streamer.service.links import Links
 from streamer.service.memory import trim_now_and_then
 from streamer.service.services import Services
@@ -41,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     api.install(app)
     problems.install(app)
     auth.install(app, settings, app.state.links)
+    app.add_middleware(Bodiless)
     return app
 
 

@@ -11,6 +11,7 @@ every entry is checked, and read once, before anything of it is used.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import zipfile
@@ -32,6 +33,8 @@ MAX_ENTRIES = 20_000
 MAX_BYTES = 8_000_000_000
 """Of all entries, unpacked."""
 MAX_MANIFEST_BYTES = 16_000_000
+MAX_DIRECTORY_BYTES = 6_000_000
+"""Of the zip's list of its entries: 300 for each of `MAX_ENTRIES`."""
 
 _PHOTO = r"photos/[0-9A-Za-z_-]{1,64}\.[0-9a-z]{1,5}"
 _REJECTED = r"rejected/[0-9A-Za-z_-]{1,64}\.jpg"
@@ -96,6 +99,25 @@ class Manifest(_Entry):
     members: list[ArchivedMember]
 
 
+class _Source(io.BufferedReader):
+    """A file for zipfile, which reads the directory in one piece before its entries can be counted: not a huge one."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(io.FileIO(file))
+        self.whole_reads = MAX_DIRECTORY_BYTES
+        """Bytes that may be read at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self.whole_reads:
+            limit = f"{self.whole_reads // 10**6}"
+            raise _TooLarge(f"its directory takes {size / 1e6:.0f} MB, above {limit}; export in groups")
+        return super().read(size)
+
+
+class _TooLarge(Exception):
+    """The rest of a sentence about an archive."""
+
+
 class Archive:
     """An opened archive, checked from end to end: every entry is one that belongs there, unpacks, and is not too large.
 
@@ -109,15 +131,18 @@ class Archive:
             shown: What messages call it.
         """
         self._file = shown or str(file)
-        with self._refusing():
-            self._zip = zipfile.ZipFile(file)
+        with self._refusing(), contextlib.ExitStack() as opened:
+            source = opened.enter_context(_Source(file))
+            self._zip = opened.enter_context(zipfile.ZipFile(source))
+            source.whole_reads = MAX_PHOTO_BYTES + 1
+            self._opened = opened.pop_all()
         try:
             with self._refusing():
                 self._check_entries()
                 self.manifest = self._read_manifest()
                 self._check_content()
         except BaseException:
-            self._zip.close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -128,7 +153,7 @@ class Archive:
 
     def close(self) -> None:
         """Free the file. Twice is fine."""
-        self._zip.close()
+        self._opened.close()
 
     def read(self, path: str) -> bytes:
         """An entry that the manifest names."""
@@ -203,6 +228,8 @@ class Archive:
             raise GalleryError(f"there is no file {self._file}; check the path") from exc
         except PermissionError as exc:
             raise GalleryError(f"no permission to read {self._file}; change its mode") from exc
+        except _TooLarge as exc:
+            raise self._refusal(str(exc)) from exc
         except _BROKEN as exc:
             raise self._refusal(
                 f"is not a zip archive, or damaged or cut short ({exc}); copy or export it again"

@@ -58,6 +58,7 @@ class ImportReport(BaseModel):
     members: list[ImportedMember]
 
 
+@router.head("", include_in_schema=False)
 @router.get("", response_class=FileAnswer, responses={200: {"content": {MEDIA_TYPE: {}}}})
 async def export(parts: ServicesDep, group: Group = None) -> Response:
     """Everybody, or a group, with photos and rejected faces as a zip archive. 422 where there is nobody."""

@@ -120,7 +120,7 @@ class _Gate:
             return None
         query = scope["query_string"].decode("latin-1")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not given and scope["method"] == "GET" and opens(path) and is_signed(query):
+        if not given and scope["method"] in ("GET", "HEAD") and opens(path) and is_signed(query):
             why = self._links.refusal(path, query)
             challenge = {"WWW-Authenticate": _CHALLENGE}
             return None if why is None else _refuse(HTTPStatus.UNAUTHORIZED, why, "link-refused", challenge)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from streamer.errors import JobConflict, JobUnknown
+from streamer.errors import FileUnknown, JobConflict
 from streamer.jobs.folder import POSTER, JobFolder
 from streamer.jobs.job import Job
 from streamer.service import photo_folder
@@ -26,19 +26,18 @@ def entries(job: Job, folder: JobFolder) -> list[tuple[str, Path]]:
 
     Raises:
         JobConflict: the job is not done.
-        JobUnknown: it left no file, or one of them is gone.
+        FileUnknown: it left no file, or one of them is gone.
     """
     if job.state != "done":
         raise JobConflict(f"job {job.id} is {job.state}: its files are there once it is done")
     names = [output.name for output in job.outputs if output.name != POSTER]
     if not names:
-        raise JobUnknown(f"job {job.id} left no files")
+        raise FileUnknown(f"job {job.id} left no files")
     folders = _folders(job)
     found = []
-    for name in names:
+    for name, path in zip(names, folder.find_all(names), strict=True):
         first, slash, rest = name.partition("/")
-        shown = f"{folders.get(first, first)}/{rest}" if slash else name
-        found.append((shown, folder.find(name)))
+        found.append((f"{folders.get(first, first)}/{rest}" if slash else name, path))
     return found
 
 
@@ -75,6 +74,10 @@ class ZipResponse(StreamingResponse):
         self._pieces = pieces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -16,13 +16,13 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from streamer.egress.presence import presences
-from streamer.errors import JobUnknown
+from streamer.errors import FileUnknown
 from streamer.jobs.command import SIDECAR
 from streamer.jobs.folder import POSTER
 from streamer.jobs.job import Job, JobSpec, Kind, State
 from streamer.jobs.runner import Jobs
 from streamer.service import bundle, schemas
-from streamer.service.files import FileAnswer
+from streamer.service.files import FileAnswer, disposition
 from streamer.service.schemas import Timeline
 from streamer.service.services import Services, ServicesDep
 from streamer.service.uploads import MAX_FILES, receive
@@ -171,6 +171,7 @@ async def get_file(job_id: str, name: str, parts: ServicesDep) -> Response:
     return _file(await asyncio.to_thread(parts.jobs.folder(job_id).find, name), Path(name).name)
 
 
+@router.head("/{job_id}/files.zip", include_in_schema=False)
 @router.get(
     "/{job_id}/files.zip",
     # Of the base class: FastAPI reads the status of its constructor, which `ZipResponse` does not take.
@@ -181,8 +182,7 @@ async def get_bundle(job_id: str, parts: ServicesDep) -> Response:
     """All results of a job as one archive, made while it is sent. 409 until the job is done."""
     job = await parts.jobs.get(job_id)
     files = await asyncio.to_thread(bundle.entries, job, parts.jobs.folder(job_id))
-    disposition = f"attachment; filename*=UTF-8''{quote(bundle.title(job), safe='')}"
-    return bundle.ZipResponse(bundle.stream(files), {"Content-Disposition": disposition})
+    return bundle.ZipResponse(bundle.stream(files), {"Content-Disposition": disposition(bundle.title(job))})
 
 
 @router.head("/{job_id}/inputs/{number}", include_in_schema=False)
@@ -191,7 +191,7 @@ async def get_input(job_id: str, number: int, parts: ServicesDep) -> Response:
     """The n-th file (from 0) that was uploaded for a job, as it came."""
     job = await parts.jobs.get(job_id)
     if not 0 <= number < len(job.inputs) or job.state == "cancelled":
-        raise JobUnknown(f"job {job_id} has no uploaded file {number}")
+        raise FileUnknown(f"job {job_id} has no uploaded file {number}")
     return _file(parts.jobs.folder(job_id).input / job.inputs[number].file, job.inputs[number].name)
 
 
@@ -236,7 +236,7 @@ def _file(path: Path, name: str) -> Response:
         path,
         media_type=media_type or "application/octet-stream",
         filename=name,
-        content_disposition_type="inline" if known else "attachment",
+        kind="inline" if known else "attachment",
         headers={"X-Content-Type-Options": "nosniff"},
     )
 

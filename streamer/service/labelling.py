@@ -53,7 +53,7 @@ async def this_is(services: LabelServices, stream_id: str, track_id: int, new: N
 
     Raises:
         MemberUnknown: not there, and not to be made.
-        StreamUnknown: no such stream or track.
+        StreamUnknown, TrackUnknown: no such stream or track.
         StreamConflict: no face of the track was seen yet.
         VisionUnavailable: faces cannot be read now.
     """
@@ -87,7 +87,7 @@ async def is_not(services: LabelServices, stream_id: str, track_id: int, name: s
     Photos that "this is X" took from this very track are deleted: the newest word counts.
 
     Raises:
-        MemberUnknown, StreamUnknown, StreamConflict, VisionUnavailable: as `this_is`.
+        MemberUnknown, StreamUnknown, TrackUnknown, StreamConflict, VisionUnavailable: as `this_is`.
     """
     story = await _story(services, stream_id, track_id)
     name = (await asyncio.to_thread(services.gallery.member, name)).name

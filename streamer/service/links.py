@@ -28,8 +28,11 @@ MAX_LINKS = 100
 """Of one request."""
 
 _OPENED = re.compile(
-    r"/api/(jobs/[^/]+/(files\.zip|files/.+|inputs/[0-9]+)|recordings/[^/]+(/(sidecar|poster\.jpg))?)", re.DOTALL
+    r"/api/(jobs/\w{1,64}/(files\.zip|files/.+|inputs/[0-9]{1,3})"
+    r"|recordings/\w(?!.*\.\.)[\w.-]{0,199}(/(sidecar|poster\.jpg))?)"
 )
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f\\]|/\.{0,2}(/|$)")
+"""In no path of a file: control characters, and steps that a client takes itself before it asks ("..", "//")."""
 _EXPIRES = re.compile(r"[1-9][0-9]{0,11}")
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -60,10 +63,14 @@ class Links:
         Raises:
             ValueError: it is no path of a video, a picture or a file.
         """
-        signed = unquote(path.removeprefix(root))
+        try:
+            signed = unquote(path.removeprefix(root), errors="strict")
+        except UnicodeDecodeError:
+            signed = ""
         if "?" in path or "#" in path or not opens(signed):
             raise ValueError(
-                f"{path[:80]!r} is not a recording, nor a file of a job or a recording: only to those are links made"
+                f"{path[:80]!r} is not a recording, nor a file of a job or a recording: only to those are links made; "
+                "take the address from GET /api/recordings or GET /api/jobs"
             )
         return f"{path}?expires={expires}&sig={self._signature(signed, str(expires))}"
 
@@ -88,7 +95,7 @@ class Links:
 
 def opens(path: str) -> bool:
     """Whether links are made to that (decoded) path: recordings with their posters and results, and files of jobs."""
-    return _OPENED.fullmatch(path) is not None
+    return _OPENED.fullmatch(path) is not None and _NO_NAME.search(path) is None
 
 
 def is_signed(query: str) -> bool:
@@ -111,7 +118,8 @@ class LinksMade(BaseModel):
 async def make_links(wanted: LinksWanted, request: Request, response: Response) -> Any:
     """Addresses under which a player gets files without the token, for a quarter of an hour. `Range` works.
 
-    For reading recordings, their posters and results, and the files of jobs; nothing else. Needs the token itself.
+    For reading (GET and HEAD) recordings, their posters and results, and the files of jobs; nothing else. Needs the
+    token itself.
     """
     links: Links = request.app.state.links
     expires = links.expiry()

@@ -139,6 +139,7 @@ async def remove_photo(name: str, photo_id: str, parts: ServicesDep) -> Response
     return Response(status_code=204)
 
 
+@router.head("/{name}/photos/{photo_id}/thumbnail.jpg", include_in_schema=False)
 @router.get(
     "/{name}/photos/{photo_id}/thumbnail.jpg",
     response_class=Response,
@@ -150,6 +151,7 @@ async def get_thumbnail(name: str, photo_id: str, parts: ServicesDep) -> Respons
     return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
 
+@router.head("/{name}/rejected/{rejected_id}/crop.jpg", include_in_schema=False)
 @router.get(
     "/{name}/rejected/{rejected_id}/crop.jpg",
     response_class=Response,

@@ -48,6 +48,7 @@ STATUSES: Mapping[type[StreamerError], HTTPStatus] = {
     errors.JobRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.JobError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.LimitReached: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.RecordingUnknown: HTTPStatus.NOT_FOUND,
     errors.RecordingError: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.ConfigError: HTTPStatus.INTERNAL_SERVER_ERROR,
     StreamerError: HTTPStatus.INTERNAL_SERVER_ERROR,

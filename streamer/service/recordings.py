@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from streamer.egress.poster import poster
 from streamer.egress.presence import presences
 from streamer.egress.recordings import Recording, delete_recording, find_recording, list_recordings
-from streamer.errors import StreamUnknown
+from streamer.errors import RecordingUnknown
 from streamer.service.files import FileAnswer
 from streamer.service.schemas import Problem, RecordingInfo, RecordingState, Timeline
 from streamer.service.services import ServicesDep
@@ -49,7 +49,7 @@ async def list_all(request: Request, parts: ServicesDep) -> Any:
 async def media(recording_id: str, parts: ServicesDep) -> Response:
     """The video, MP4 with H.264. `Range` works, so a player can seek."""
     found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
-    return FileAnswer(found.path, media_type="video/mp4", filename=f"{found.id}.mp4", content_disposition_type="inline")
+    return FileAnswer(found.path, media_type="video/mp4", filename=f"{found.id}.mp4", kind="inline")
 
 
 @router.head("/api/recordings/{recording_id}/sidecar", include_in_schema=False)
@@ -62,7 +62,7 @@ async def sidecar(recording_id: str, parts: ServicesDep) -> Response:
     """The results of the recorded frames, one JSON object a line."""
     found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
     if found.sidecar is None:
-        raise StreamUnknown(f"recording {recording_id} has no sidecar")
+        raise RecordingUnknown(f"recording {recording_id} has no sidecar")
     return FileAnswer(found.sidecar, media_type="application/jsonl", filename=f"{found.id}.jsonl")
 
 
@@ -71,10 +71,11 @@ async def timeline(recording_id: str, parts: ServicesDep) -> Any:
     """Who was on screen when, from the sidecar. Of a running recording: until now."""
     found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
     if found.sidecar is None:
-        raise StreamUnknown(f"recording {recording_id} has no sidecar")
+        raise RecordingUnknown(f"recording {recording_id} has no sidecar")
     return Timeline.of(await asyncio.to_thread(presences, found.sidecar))
 
 
+@router.head("/api/recordings/{recording_id}/poster.jpg", include_in_schema=False)
 @router.get(
     "/api/recordings/{recording_id}/poster.jpg",
     response_class=Response,
@@ -85,7 +86,7 @@ async def picture(recording_id: str, parts: ServicesDep) -> Response:
     found = await asyncio.to_thread(find_recording, parts.recordings, recording_id)
     jpeg = await asyncio.to_thread(poster, found.path)
     if jpeg is None:
-        raise StreamUnknown(f"recording {recording_id} has no picture yet")
+        raise RecordingUnknown(f"recording {recording_id} has no picture yet")
     return Response(jpeg, media_type="image/jpeg")
 
 

@@ -247,7 +247,11 @@ class Readiness(BaseModel):
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
-    type: str = Field(examples=["urn:streamer:problem:member-unknown"])
+    type: str = Field(
+        examples=["urn:streamer:problem:member-unknown"],
+        description="What kind of trouble. What is not there is told by what it is: stream-, session-, track-, "
+        "recording-, member-, photo-, job- or file-unknown.",
+    )
     title: str = Field(examples=["Member unknown"])
     status: int = Field(examples=[404])
     detail: str = Field(examples=["no member 'rie'; known: rei, yujin"])

@@ -45,7 +45,7 @@ class Services:
         return members, await asyncio.to_thread(notices, members, known)
 
     async def track_story(self, stream_id: str, track_id: int) -> TrackStory:
-        """Why a track of a stream is named as it is. Raises `StreamUnknown`, `VisionUnavailable`."""
+        """Why a track of a stream is named as it is. Raises `StreamUnknown`, `TrackUnknown`, `VisionUnavailable`."""
         self.streams.get(stream_id)
         return await self.vision.track_story(stream_id, track_id)
 

@@ -5,19 +5,31 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streamer.errors import ConfigError
+from streamer.service import environment
+
+
+def _sendable(token: str | None) -> str | None:
+    if token is not None and not re.fullmatch(r"[!-~]*", token):
+        raise PydanticCustomError(
+            "token", "only letters, digits and signs of ASCII, without spaces, can be sent as a token"
+        )
+    return token
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    # A traceback shows no value either: it may be a token or a password.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class ServiceSettings(_Section):
@@ -101,11 +113,15 @@ class Settings(BaseSettings):
     """All settings of a process. Every key stands in `configs/default.yaml` with unit and default."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STREAMER_", env_nested_delimiter="__", extra="forbid", validate_assignment=True
+        env_prefix=environment.PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        validate_assignment=True,
+        hide_input_in_errors=True,
     )
 
     data_dir: Path | None = None
-    token: str | None = Field(None, min_length=8, repr=False)
+    token: Annotated[str | None, AfterValidator(_sendable)] = Field(None, min_length=8, repr=False)
     service: ServiceSettings = ServiceSettings()
     webrtc: WebRtcSettings = WebRtcSettings()
     video: VideoSettings = VideoSettings()
@@ -145,25 +161,24 @@ def load(config: Path | None = None, overrides: dict[str, Any] | None = None) ->
     """Settings from `config` (YAML), the environment and `overrides` ({"service": {"port": 1}}), which win.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds an unknown key or a wrong value; it names the key.
+        ConfigError: the file is missing, is not YAML, or holds an unknown key or a wrong value, as the environment may
+            too; it names the key or the variable.
     """
     values: dict[str, Any] = {}
     if config is not None:
         values = _read(config)
-    _check_environment()
+    environment.check(Settings, os.environ)
     try:
         settings = Settings(**values)
+    except ValidationError as exc:
+        raise _refusal(exc, config) from exc
+    try:
         for key, value in (overrides or {}).items():
             # By assignment, not construction: constructing reads the environment again, and that would win.
             section = getattr(settings, key)
             setattr(settings, key, section.model_dump() | value if isinstance(section, BaseModel) else value)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        where = f" in {config}" if config is not None else ""
-        said = f"there is no such setting{_meant(key)}" if first["type"] == "extra_forbidden" else first["msg"]
-        hint = " (STREAMER_TOKEN in the environment)" if key == "token" else ""
-        raise ConfigError(f"setting {key!r}{hint}{where}: {said}; see configs/default.yaml for every key") from exc
+        raise ConfigError(f"setting {_said(exc)}") from exc
     return settings
 
 
@@ -176,18 +191,23 @@ def check_binding(settings: Settings) -> None:
         )
 
 
-def _check_environment() -> None:
-    """Raises `ConfigError` for a variable of a section that is not there, which pydantic would pass over."""
-    for name in sorted(os.environ):
-        section, deeper, key = name.partition("__")
-        if deeper and section.startswith("STREAMER_"):
-            wanted = section.removeprefix("STREAMER_").lower()
-            if wanted not in Settings.model_fields:
-                meant = _meant(f"{wanted}.{key.lower()}")
-                raise ConfigError(
-                    f"environment variable {name}: there is no section {wanted!r}{meant}; "
-                    "see configs/default.yaml for every key"
-                )
+def _refusal(error: ValidationError, config: Path | None) -> ConfigError:
+    """Says where the wrong value came from: the environment, which wins, or the file."""
+    first = error.errors()[0]
+    # What is missing is nowhere; what it is missing in has an origin.
+    held = first["loc"][:-1] if first["type"] == "missing" else first["loc"]
+    variable = environment.origin(held, os.environ)
+    if variable is not None:
+        return ConfigError(f"environment variable {variable}: setting {_said(error)}")
+    where = f" in {config}" if config is not None else ""
+    return ConfigError(f"setting {_said(error, where)}")
+
+
+def _said(error: ValidationError, where: str = "") -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    said = f"there is no such setting{_meant(key)}" if first["type"] == "extra_forbidden" else first["msg"]
+    return f"{key!r}{where}: {said}; see configs/default.yaml for every key"
 
 
 def _meant(key: str) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamer.errors import ConfigError
-from streamer.locks import lock
+from streamer.folders import unusable
+from streamer.locks import lock, lock_file
 
 log = logging.getLogger(__name__)
 
@@ -22,23 +23,19 @@ def sole_service(folder: Path) -> Iterator[None]:
     """Hold the data folder, which is made if need be. Blocks only for the file system.
 
     Raises:
-        ConfigError: another service holds it, or it cannot be written to.
+        ConfigError: another service holds it, it cannot be written to, or something else is where the lock should be.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        held = contextlib.ExitStack()
+        handle = held.enter_context(lock_file(folder / NAME))
     except OSError as exc:
-        raise ConfigError(
-            f"the data folder {folder} cannot be written to: {exc.strerror}; "
-            "make it writable, or choose another one with --data-dir"
-        ) from exc
-    try:
+        raise ConfigError(f"the data folder {folder} cannot be used: {unusable(folder, exc)}") from exc
+    with held:
         _lock(handle, folder)
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
         yield
-    finally:
-        os.close(handle)
 
 
 def _lock(handle: int, folder: Path) -> None:

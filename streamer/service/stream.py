@@ -19,7 +19,14 @@ from streamer.egress.encoder import RenderJob, RenderStats, StreamEncoder
 from streamer.egress.recorder import Recorder
 from streamer.egress.snapshot import jpeg
 from streamer.egress.whep import Viewers
-from streamer.errors import SourceUnavailable, StreamConflict, StreamUnknown, VisionError, VisionUnavailable
+from streamer.errors import (
+    RecordingUnknown,
+    SessionUnknown,
+    SourceUnavailable,
+    StreamConflict,
+    VisionError,
+    VisionUnavailable,
+)
 from streamer.frames import Frame
 from streamer.ingest.source import Source
 from streamer.ingest.whip import WhipSource
@@ -199,13 +206,13 @@ class Stream:
         return await self.source.answer(offer)
 
     async def end_session(self, session_id: str) -> None:
-        """End a viewer's or the publisher's session. Raises `StreamUnknown` where there is none of that id."""
+        """End a viewer's or the publisher's session. Raises `SessionUnknown` where there is none of that id."""
         for part in (self._viewers, self.source):
             if isinstance(part, (Viewers, WhipSource)):
-                with contextlib.suppress(StreamUnknown):
+                with contextlib.suppress(SessionUnknown):
                     await part.end(session_id)
                     return
-        raise StreamUnknown(f"stream {self.id} has no session {session_id}; it may have ended already")
+        raise SessionUnknown(f"stream {self.id} has no session {session_id}; it may have ended already")
 
     # Events and pictures
 
@@ -268,11 +275,11 @@ class Stream:
             return recorder.state()
 
     async def stop_recording(self) -> dict[str, Any]:
-        """End the recording; its final state. Raises `StreamUnknown` where none runs."""
+        """End the recording; its final state. Raises `RecordingUnknown` where none runs."""
         async with self._recording_lock:
             recorder = self._recorder
             if recorder is None:
-                raise StreamUnknown(f"stream {self.id} is not being recorded")
+                raise RecordingUnknown(f"stream {self.id} is not being recorded")
             await self._close_recorder()
             self._recorder = None
             return recorder.state()

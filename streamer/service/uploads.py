@@ -71,6 +71,7 @@ class _Form:
         self._pending: list[tuple[Path, bytes | None]] = []
         """Bytes to append to a file; None: it is whole."""
         self._pending_bytes = 0
+        self._whole = False
         self._parser = MultipartParser(
             boundary,
             {
@@ -81,6 +82,7 @@ class _Form:
                 "on_headers_finished": self._on_headers_finished,
                 "on_part_data": lambda data, start, end: self._on_data(data[start:end]),
                 "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
             },
         )
 
@@ -94,6 +96,10 @@ class _Form:
             self._parser.finalize()
         except FormParserError as exc:
             raise HTTPException(HTTPStatus.BAD_REQUEST, f"the form cannot be read: {exc}") from exc
+        if not self._whole:
+            raise HTTPException(
+                HTTPStatus.BAD_REQUEST, "the form is cut short: its last boundary is missing; send it again"
+            )
         yield self
 
     def flush(self) -> None:
@@ -121,6 +127,9 @@ class _Form:
         self._field = self._path = None
 
     def _on_header(self, which: int, data: bytes) -> None:
+        # Newer releases of the library have such a limit themselves.
+        if len(self._header[which]) + len(data) > MAX_FIELD_BYTES:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "a header in the form is too long")
         self._header[which] += data
 
     def _on_header_end(self) -> None:
@@ -168,6 +177,9 @@ class _Form:
             # A browser sends a nameless empty file for an input in which none was chosen.
             self._draft.inputs.append(Input(self._path.name, self._name or "file", self._size))
             self._pending.append((self._path, None))
+
+    def _on_end(self) -> None:
+        self._whole = True
 
 
 def shown_name(given: str) -> str:

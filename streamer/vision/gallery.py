@@ -22,7 +22,7 @@ from typing import Self
 
 import numpy as np
 
-from streamer.errors import MemberExists, MemberUnknown
+from streamer.errors import MemberExists, MemberUnknown, PhotoUnknown
 from streamer.vision import gallery_rows as rows
 from streamer.vision import member_name
 from streamer.vision.gallery_store import GalleryStore
@@ -209,7 +209,7 @@ class Gallery:
         with self._store.reading() as db:
             row = db.execute("SELECT extension FROM photos WHERE id = ?", (photo_id,)).fetchone()
             if row is None:
-                raise MemberUnknown(f"no photo {photo_id[:40]!r} in the gallery; it was removed")
+                raise PhotoUnknown(f"no photo {photo_id[:40]!r} in the gallery; it was removed")
             return self._files.photo(photo_id, row["extension"])
 
     # Rejected faces

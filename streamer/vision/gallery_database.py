@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamer.errors import ConfigError, GalleryUnavailable
+from streamer.folders import unusable
 
 APPLICATION_ID = 0x53474C59
 """In the header of every gallery ("SGLY"): tells it from another program's database."""
@@ -148,10 +149,10 @@ def _prepare_folder(folder: Path) -> None:
     try:
         # Photos of people: nobody else on this machine needs to look.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as exc:
-        raise ConfigError(f"the gallery's folder {folder} is or lies below a file; choose another data folder") from exc
     except OSError as exc:
-        raise _system_meaning(exc, folder) from exc
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _system_meaning(exc, folder) from exc
+        raise ConfigError(f"the gallery's folder {folder} cannot be made: {unusable(folder, exc)}") from exc
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _no_permission(folder)
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from streamer.errors import MemberUnknown, PhotoRefused
+from streamer.errors import MemberUnknown, PhotoRefused, PhotoUnknown
 from streamer.vision import member_name
 from streamer.vision.known import Known, PhotoFace
 from streamer.vision.member import Member, NewMember, NewPhoto, NewRejection, Photo, RejectedFace
@@ -51,7 +51,7 @@ def photo_row(db: sqlite3.Connection, name: str, photo_id: str) -> sqlite3.Row:
     for row in photo_rows(db, number_of(db, name)):
         if row["id"] == photo_id:
             return row
-    raise MemberUnknown(f"{name!r} has no photo {photo_id[:40]!r}; list the member to see its photos")
+    raise PhotoUnknown(f"{name!r} has no photo {photo_id[:40]!r}; list the member to see its photos")
 
 
 def models_of(db: sqlite3.Connection, photo_id: str) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ def rejected_row(db: sqlite3.Connection, name: str, rejection_id: str) -> sqlite
     for row in rejected_rows(db, number_of(db, name)):
         if row["id"] == rejection_id:
             return row
-    raise MemberUnknown(f"{name!r} has no rejected face {rejection_id[:40]!r}; list the member to see them")
+    raise PhotoUnknown(f"{name!r} has no rejected face {rejection_id[:40]!r}; list the member to see them")
 
 
 def rejected_models(db: sqlite3.Connection, rejection_id: str) -> tuple[str, ...]:

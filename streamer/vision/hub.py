@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from streamer.errors import ModelMissing
+from streamer.folders import unusable
 from streamer.vision.checkpoints import (
     CHECKPOINTS,
     META_WEIGHTS,
@@ -102,9 +103,7 @@ def pull(
                 f"the disk of {folder} is full: make room, then run `streamer models pull {checkpoint}` again; it goes "
                 "on where it ended"
             ) from exc
-        raise ModelMissing(
-            f"cannot write to {folder}: {exc.strerror or exc}; choose a writable folder with --data-dir"
-        ) from exc
+        raise ModelMissing(f"cannot write to {folder}: {unusable(folder, exc)}") from exc
     say(f"models: {checkpoint} is ready in {folder}")
     return folder
 

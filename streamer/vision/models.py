@@ -10,7 +10,6 @@ Nothing here imports a model runtime at module level: `doctor` and the service u
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import Literal
 
 from streamer.errors import ModelMissing
-from streamer.locks import lock
+from streamer.folders import unusable
+from streamer.locks import lock, lock_file
 from streamer.vision.fetching import SCRFD_REQUIREMENT, fetch_buffalo, fetch_scrfd, make_input_dynamic, sha256_of
 
 log = logging.getLogger(__name__)
@@ -194,11 +194,7 @@ class ModelStore:
                     _write_manifest(made)
                     _replace(made, folder, Path(temporary) / "old")
         except OSError as exc:
-            first = "free some space" if exc.errno == errno.ENOSPC else "make it writable"
-            raise ModelMissing(
-                f"cannot write models to {self.root}: {exc.strerror or exc}; "
-                f"{first}, or choose another folder with --data-dir or STREAMER_DATA_DIR"
-            ) from exc
+            raise ModelMissing(f"cannot write models to {self.root}: {unusable(self.root, exc)}") from exc
         say(f"models: {pack} is ready in {folder}")
         return folder
 
@@ -305,7 +301,11 @@ def _size(path: Path) -> int:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for another process that does. It is freed by the system if a holder dies."""
-    with path.open("w") as file:
-        lock(file.fileno(), wait=True)
+    """Hold the lock file `path`, waiting for another process that does. It is freed by the system if a holder dies.
+
+    Raises:
+        ConfigError, OSError: as `lock_file`.
+    """
+    with lock_file(path) as handle:
+        lock(handle, wait=True)
         yield

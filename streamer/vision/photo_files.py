@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from streamer.errors import MemberUnknown
+from streamer.errors import PhotoUnknown
 
 
 class PhotoFiles:
@@ -28,11 +28,11 @@ class PhotoFiles:
         _write(small, thumbnail)
 
     def photo(self, photo_id: str, extension: str) -> bytes:
-        """The photo as it was given. Raises `MemberUnknown` where its file is gone."""
+        """The photo as it was given. Raises `PhotoUnknown` where its file is gone."""
         return _read(self.paths(photo_id, extension)[0])
 
     def thumbnail(self, photo_id: str) -> bytes:
-        """Its JPEG thumbnail. Raises `MemberUnknown` where its file is gone."""
+        """Its JPEG thumbnail. Raises `PhotoUnknown` where its file is gone."""
         return _read(self._thumbnails / f"{photo_id}.jpg")
 
     def write_rejected(self, rejection_id: str, jpeg: bytes) -> None:
@@ -40,7 +40,7 @@ class PhotoFiles:
         _write(self.rejected_path(rejection_id), jpeg)
 
     def rejected(self, rejection_id: str) -> bytes:
-        """The JPEG crop of a rejected face. Raises `MemberUnknown` where its file is gone."""
+        """The JPEG crop of a rejected face. Raises `PhotoUnknown` where its file is gone."""
         return _read(self.rejected_path(rejection_id))
 
     def rejected_path(self, rejection_id: str) -> Path:
@@ -85,4 +85,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as exc:
-        raise MemberUnknown(f"the file {path} of a photo is gone; remove that photo and add it again") from exc
+        raise PhotoUnknown(f"the file {path} of a photo is gone; remove that photo and add it again") from exc

@@ -10,7 +10,9 @@ import pickle
 import signal
 import socket
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,20 @@ OUTBOX_BYTES = 64 << 20
 """What may wait to be written before a message. A stream has at most one frame out, so only a dead worker fills it."""
 EXIT_SECONDS = 2.0
 """Time a worker has to end by itself before it is killed."""
+
+
+@contextlib.contextmanager
+def _deaf_from_birth() -> Iterator[None]:
+    """What is started meanwhile begins with the group's signals blocked, until it has its own way with them."""
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # its start would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.GROUP_SIGNALS)  # of this thread alone
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class WorkerProcess:
@@ -72,7 +88,8 @@ class WorkerProcess:
             daemon=True,
         )
         try:
-            process.start()
+            with _deaf_from_birth():
+                process.start()
         finally:
             far_end.close()
         self._process = process

@@ -22,7 +22,7 @@ def phrases(prompt: str) -> tuple[str, ...]:
     """The phrases of an object prompt: "her shirt, Hair and shoes" is ("shirt", "hair", "shoes"); each once, in order.
 
     Raises:
-        PromptUnsupported: it is empty, too long, or has too many phrases.
+        PromptUnsupported: it names nothing, is too long, or has too many phrases.
     """
     if len(prompt) > MAX_LENGTH:
         raise PromptUnsupported(f"the object prompt is {len(prompt)} characters long: the limit is {MAX_LENGTH}")
@@ -32,7 +32,10 @@ def phrases(prompt: str) -> tuple[str, ...]:
         if phrase:
             found[phrase] = None
     if not found:
-        raise PromptUnsupported('the object prompt is empty: name a part, such as "shirt" or "hair"')
+        raise PromptUnsupported(
+            f'the object prompt {prompt!r} names nothing: name a part, such as "shirt" or "hair", or leave it out: '
+            "then it is the whole person"
+        )
     if len(found) > MAX_PHRASES:
         raise PromptUnsupported(f"the object prompt has {len(found)} phrases: the limit is {MAX_PHRASES}")
     return tuple(found)

@@ -246,7 +246,7 @@ class Supervisor:
         """What was seen of a track's face and why it is named as it is.
 
         Raises:
-            StreamUnknown: no such track, or it is gone for long.
+            TrackUnknown: no such track, or it is gone for long.
             VisionUnavailable: there is no worker, or it ended meanwhile.
         """
         await self.wait_ready()

@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamer.errors import StreamerError, StreamUnknown, VisionUnavailable
+from streamer.errors import StreamerError, TrackUnknown, VisionUnavailable
 from streamer.frames import Frame
 from streamer.vision import messages as msg
 from streamer.vision.known import Known, PhotoReading
@@ -34,14 +35,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What a terminal or a service manager sends to the service and to this process alike."""
+GRACE_SECONDS = 20
+"""From SIGTERM to the end of a worker that nobody else ends. A service takes less to stop."""
 MAX_TOGETHER = 4
 """Pictures in one batch: further ones would wait longer than they gain."""
 
 
 def main(connection: Connection, vision: VisionSettings, data_folder: Path, log_level: int) -> None:
     """Body of the process. Returns when told to, when the service is gone, or when models cannot be loaded."""
-    # Ctrl-C goes to the whole group; the service decides when this process ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heed_the_service_alone()
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s vision: %(message)s")
     started = time.monotonic()
     try:
@@ -68,6 +72,23 @@ def main(connection: Connection, vision: VisionSettings, data_folder: Path, log_
         worker.run()
     finally:
         worker.close()
+
+
+def heed_the_service_alone() -> None:
+    """Be deaf to what goes to the whole group when the service is stopped: the service says when this process ends.
+
+    SIGTERM is obeyed after all where the service has not said so within `GRACE_SECONDS`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGALRM, _obey)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: signal.alarm(GRACE_SECONDS))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)  # blocked by who started it, up to here
+
+
+def _obey(_number: int, _frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Stream:
@@ -230,7 +251,7 @@ class Worker:
         stream = self._streams.get(stream_id)
         story = None if stream is None else stream.processor.story(track_id)
         if story is None:
-            raise StreamUnknown(
+            raise TrackUnknown(
                 f"stream {stream_id} has no track {track_id}, or it is gone for long; take the id of a track that is "
                 "shown now"
             )

@@ -312,6 +312,28 @@ async def test_a_recording_is_made_played_in_parts_and_deleted(service: Service)
     assert (await client.get("/api/recordings")).json() == []
 
 
+async def test_what_is_not_there_is_named_by_what_it_is(service: Service) -> None:
+    made = await service.stream()
+    stream = f"/api/streams/{made['id']}"
+    service.settings.data_folder.joinpath("recordings").mkdir(exist_ok=True)
+    media.video(service.settings.data_folder / "recordings" / "without.mp4")
+    for method, path, kind in (
+        ("GET", "/api/streams/x", "stream-unknown"),
+        ("DELETE", f"{stream}/recording", "recording-unknown"),
+        ("DELETE", f"{stream}/whep/x", "session-unknown"),
+        ("GET", "/api/recordings/x", "recording-unknown"),
+        ("DELETE", "/api/recordings/x", "recording-unknown"),
+        ("GET", "/api/recordings/without/timeline", "recording-unknown"),
+        ("GET", "/api/recordings/without/sidecar", "recording-unknown"),
+        ("GET", "/api/jobs/x", "job-unknown"),
+        ("GET", "/api/members/x", "member-unknown"),
+    ):
+        answer = await service.client.request(method, path)
+        check_problem(answer, 404)
+        assert answer.json()["type"] == f"urn:streamer:problem:{kind}", path
+    (service.settings.data_folder / "recordings" / "without.mp4").unlink()
+
+
 @pytest.mark.parametrize(
     "name", ["nothing", "..", "%2e%2e", "..%2fgallery", "%2fetc%2fpasswd", ".hidden", "a%00b", "x" * 300]
 )

@@ -8,9 +8,10 @@ import io
 import json
 import os
 import threading
+import time
 import tracemalloc
 import zipfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -61,7 +62,10 @@ async def test_all_results_come_in_folders_called_like_the_photos(data_dir: Path
         job_id = await photos(running, "one.jpg", "two.png")
         job = (await running.client.get(f"/api/jobs/{job_id}")).json()
         answer = await running.client.get(job["zip_url"])
-        assert answer.headers["content-disposition"] == f"attachment; filename*=UTF-8''rei_{job_id}.zip"
+        assert answer.headers["content-disposition"] == f'attachment; filename="rei_{job_id}.zip"'
+        head = await running.client.head(job["zip_url"])
+        assert (head.status_code, head.content) == (200, b"")
+        assert dict(head.headers) == dict(answer.headers)
         with opened(answer) as archive:
             assert set(archive.namelist()) == {"annotated.png", "one/cutout.png", "two/cutout.png"}
             assert json.loads(archive.read("two/cutout.png"))["name"] == "two.png"
@@ -87,7 +91,7 @@ async def test_a_video_and_its_results_in_one_archive(data_dir: Path) -> None:
         made = await running.video()
         job = await running.until(made["id"], "done")
         answer = await running.client.get(job["zip_url"])
-        assert answer.headers["content-disposition"].endswith("''stage%201.zip")
+        assert answer.headers["content-disposition"] == 'attachment; filename="stage 1.zip"'
         with opened(answer) as archive:
             assert set(archive.namelist()) == {"video.mp4", "results.jsonl"}
 
@@ -96,12 +100,15 @@ async def test_without_results_there_is_no_archive(data_dir: Path) -> None:
     async with service(data_dir) as running:
         made = await running.video(steps=1000)
         assert made["zip_url"] is None
+        assert (await running.client.head(f"/api/jobs/{made['id']}/files.zip")).status_code == 409
         check_problem(await running.client.get(f"/api/jobs/{made['id']}/files.zip"), 409, "once it is done")
         await running.client.post(f"/api/jobs/{made['id']}/cancel")
         check_problem(await running.client.get("/api/jobs/0123/files.zip"), 404, "no job")
         job_id = await photos(running, "one.jpg")
         os.remove(data_dir / "jobs" / job_id / "output" / "annotated.png")
-        check_problem(await running.client.get(f"/api/jobs/{job_id}/files.zip"), 404, "annotated.png")
+        missing = await running.client.get(f"/api/jobs/{job_id}/files.zip")
+        check_problem(missing, 404, "annotated.png")
+        assert missing.json()["type"] == "urn:streamer:problem:file-unknown"
 
 
 async def test_the_archive_needs_the_token(data_dir: Path) -> None:
@@ -118,10 +125,26 @@ async def test_the_archive_needs_the_token(data_dir: Path) -> None:
             opened(await client.get(path)).close()
             del client.headers["Authorization"]
             assert (await client.get(path)).status_code == 401
+            assert (await client.head(path)).status_code == 401
+            assert (await client.head(link)).status_code == 200
             opened(await client.get(link)).close()
 
 
 # By itself
+
+
+def test_an_archive_of_many_photos_begins_at_once(tmp_path: Path) -> None:
+    folder, inputs, outputs = JobFolder(tmp_path), [], []
+    for number in range(200):
+        inputs.append(Input(f"{number}-x.jpg", f"photo {number}.jpg", 1))
+        (folder.output / f"{number}-x").mkdir(parents=True)
+        for name in ("annotated.png", "overlay.png", "cutout.png", "result.json"):
+            outputs.append(Output(f"{number}-x/{name}", 1))
+            (folder.output / outputs[-1].name).write_bytes(b"x")
+    job = Job("1", "image", {}, tuple(inputs), "done", 0.0, outputs=tuple(outputs))
+    began = time.monotonic()
+    assert len(bundle.entries(job, folder)) == 800
+    assert time.monotonic() - began < 2
 
 
 LARGE = 48_000_000
@@ -224,8 +247,8 @@ def test_names_in_the_archive_are_those_of_the_photos() -> None:
     )
 
     class Folder(JobFolder):
-        def find(self, name: str) -> Path:
-            return Path(name)
+        def find_all(self, names: Sequence[str]) -> list[Path]:
+            return [Path(name) for name in names]
 
     names = [name for name, _ in bundle.entries(job, Folder(Path()))]
     assert names == ["IMG_1/a.png", "IMG_1 (2)/a.png", "IMG_1 (2) (2)/a.png"]

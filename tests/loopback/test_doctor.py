@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from typer.testing import CliRunner
 
 from streamer import cli
 from streamer.cli_doctor import Check, examine
+from streamer.cli_doctor_ports import port_checks
 from streamer.service.settings import load
 
 
@@ -62,3 +66,71 @@ def test_the_doctor_fails_where_something_fails(tmp_path: Path, taken_port: int)
     for name in ("port of the service", "data folder"):
         assert checks[name].level == "fail"
         assert checks[name].action
+
+
+class Answering(threading.Thread):
+    """Somebody on a port of 127.0.0.1 who says the same to everybody; with `drips`, a byte now and then, for ever."""
+
+    def __init__(self, said: bytes, drips: bool = False) -> None:
+        super().__init__(daemon=True)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._said = said
+        self._drips = drips
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                asking, _ = self._listening.accept()
+                with asking, contextlib.suppress(OSError):
+                    asking.recv(1000)
+                    asking.sendall(self._said)
+                    while self._drips and not self._over.wait(0.05):
+                        asking.sendall(b" ")
+
+    def close(self) -> None:
+        self._over.set()
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self.join()
+
+
+OTHERS = (b"", b"\x00\xff" * 100, b"HTTP/1.1 200 OK\r\n\r\n<html>", b"HTTP/1.1 200 OK\r\n\r\n{}", b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("said", OTHERS)
+def test_the_doctor_tells_strangers_on_the_ports(data_dir: Path, said: bytes) -> None:
+    stranger = Answering(said)
+    try:
+        ports = {"port": stranger.port, "dashboard_port": stranger.port}
+        checks = port_checks(load(None, {"data_dir": data_dir, "service": ports}))
+    finally:
+        stranger.close()
+    for check in checks:
+        assert check.level == "fail"
+        assert "taken by another program" in check.found
+
+
+def test_the_doctor_does_not_wait_for_who_never_ends_an_answer(data_dir: Path) -> None:
+    slow = Answering(b"HTTP/1.1 200 OK\r\n", drips=True)
+    began = time.monotonic()
+    try:
+        check, _ = port_checks(load(None, {"data_dir": data_dir, "service": {"port": slow.port, "dashboard_port": 0}}))
+    finally:
+        slow.close()
+    assert check.level == "fail"
+    assert time.monotonic() - began < 4
+
+
+def test_the_doctor_knows_a_dashboard(data_dir: Path) -> None:
+    dashboard = Answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    try:
+        ports = {"port": 0, "dashboard_port": dashboard.port}
+        _, check = port_checks(load(None, {"data_dir": data_dir, "service": ports}))
+    finally:
+        dashboard.close()
+    assert check.level == "warn"
+    assert "in use by a dashboard" in check.found
+    assert "--dashboard-port" in check.action

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
@@ -87,6 +87,21 @@ async def test_a_link_opens_a_recording_without_the_token_in_parts_too(
         assert (await client.get(await link(client, ADDRESS + more))).status_code == 200
 
 
+async def test_a_link_answers_a_head_as_it_answers_a_get(client: httpx.AsyncClient, recording: bytes) -> None:
+    for path in (ADDRESS, f"{ADDRESS}/sidecar", f"{ADDRESS}/poster.jpg"):
+        assert (await client.head(path)).status_code == 401
+        made = await link(client, path)
+        got = await client.get(made)
+        for head in (await client.head(made), await client.head(path, headers=BEARER)):
+            assert (head.status_code, head.content) == (200, b"")
+            assert dict(head.headers) == dict(got.headers)
+            assert head.headers["content-length"] == str(len(got.content))
+        wrong = await client.head(f"{made}0")
+        assert (wrong.status_code, wrong.content) == (401, b"")
+    part = await client.head(await link(client, ADDRESS), headers={"Range": "bytes=100-199"})
+    assert (part.status_code, part.headers["content-length"]) == (206, "100")
+
+
 async def test_a_link_needs_the_token_to_be_made(client: httpx.AsyncClient, recording: bytes) -> None:
     wanted = {"paths": [ADDRESS]}
     assert (await client.post("/api/links", json=wanted)).status_code == 401
@@ -129,7 +144,7 @@ async def test_a_link_opens_its_own_file_for_reading_and_nothing_else(
         f"{ADDRESS}?sig=",
     ):
         assert (await client.get(wrong)).status_code == 401, wrong
-    for method in ("DELETE", "POST", "PATCH", "PUT", "HEAD"):
+    for method in ("DELETE", "POST", "PATCH", "PUT"):
         assert (await client.request(method, made)).status_code == 401, method
     # A wrong token is not made good by a link; the right one needs none.
     assert (await client.get(made, headers={"Authorization": "Bearer wrong-horse"})).status_code == 401
@@ -159,12 +174,36 @@ async def test_a_link_of_another_run_opens_nothing(client: httpx.AsyncClient, re
         "/api/jobs/1/inputs/x",
         "http://127.0.0.1/api/recordings/x",
         "",
+        "/api/recordings/..",
+        "/api/recordings/%2e%2e",
+        "/api/recordings/.hidden",
+        "/api/recordings/a%00b",
+        "/api/recordings/a%0Ab",
+        "/api/recordings/a\nb",
+        "/api/recordings/a%FFb",
+        "/api/recordings/x%2F..%2Fy",
+        "/api/recordings/x/",
+        "/api/jobs/../files/x",
+        "/api/jobs/1/files/../../2/files/x",
+        "/api/jobs/1/files/%2e%2e/x",
+        "/api/jobs/1/files/./x",
+        "/api/jobs/1/files//x",
+        "/api/jobs/1/files/x/",
+        "/api/jobs/1/files/a%00b",
+        "/api/jobs/1/files/a%7Fb",
+        "/api/jobs/1/files/..%5Cx",
+        "/api/jobs/1/inputs/99999",
     ],
 )
 async def test_links_are_made_to_media_alone(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.post("/api/links", json={"paths": [ADDRESS, path]}, headers=BEARER)
     assert answer.status_code == 422
     assert "only to those are links made" in answer.json()["detail"]
+    # Nor does a signature open it, were there one.
+    links = client._transport.app.state.links  # type: ignore[attr-defined]
+    until = str(links.expiry())
+    query = f"expires={until}&sig={links._signature(unquote(path), until)}"
+    assert (await client.get(f"{path or '/api/x'}?{query}".replace("\n", "%0A"))).status_code in (401, 404)
 
 
 async def test_files_of_jobs_have_links(client: httpx.AsyncClient) -> None:

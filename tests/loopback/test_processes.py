@@ -18,7 +18,10 @@ import httpx
 import psutil
 import pytest
 
+from streamer import __version__
 from streamer.children import Child, ChildEnded
+from streamer.cli_doctor_ports import port_checks
+from streamer.service.settings import load
 
 READY_SECONDS = 120.0
 GONE_SECONDS = 30.0
@@ -34,6 +37,7 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, **(env or {})},
+            start_new_session=True,
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
@@ -57,6 +61,11 @@ class Program:
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send a signal; the exit status."""
         self.process.send_signal(number)
+        return self.process.wait(GONE_SECONDS)
+
+    def end_group(self, number: signal.Signals) -> int:
+        """Send a signal to the whole process group, as a terminal does; the exit status."""
+        os.killpg(self.process.pid, number)
         return self.process.wait(GONE_SECONDS)
 
     def close(self) -> None:
@@ -114,6 +123,51 @@ def test_serve_ends_at_a_signal_although_somebody_reads_events(start: Any, numbe
                 pass
     assert all_gone(before)
     assert program.lines == [f"listening on {base}"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", ["at once", "while the worker starts", "ready", "streaming"])
+def test_a_signal_to_the_whole_group_ends_all_and_is_no_news(data_dir: Path, when: str, number: signal.Signals) -> None:
+    """Vision's process gets it as well, and must neither be called a failure nor be started again."""
+    program = Program("serve", "--port", "0", "--engine", "synthetic", "--data-dir", str(data_dir))
+    try:
+        base = program.wait_for(r"listening on (http://127\.0\.0\.1:\d+)$")
+        if when == "while the worker starts":
+            until(lambda: len(program.family()) >= 2)  # it, and multiprocessing's own
+        with httpx.Client(base_url=base, trust_env=False) as client:
+            if when in ("ready", "streaming"):
+                until(lambda: client.get("/readyz").is_success)
+            if when == "streaming":
+                made = client.post("/api/streams", json={"source": {"kind": "demo"}}).json()["id"]
+                until(lambda: client.get(f"/api/streams/{made}/snapshot.jpg").is_success)
+        before = program.family()
+        assert program.end_group(number) == 0
+        assert all_gone(before)
+    finally:
+        program.close()
+    assert program.lines == [f"listening on {base}"]
+
+
+def test_a_worker_that_is_told_to_end_and_then_forgotten_ends() -> None:
+    code = "from streamer.vision import worker; worker.GRACE_SECONDS = 1; worker.heed_the_service_alone(); input()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        until(lambda: psutil.Process(process.pid).cpu_times().user > 0 and _ignores(process.pid, signal.SIGINT))
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        assert process.wait(GONE_SECONDS) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _ignores(pid: int, number: signal.Signals) -> bool:
+    (mask,) = re.findall(r"^SigIgn:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def test_serve_says_nothing_of_a_cameras_password(start: Any) -> None:
@@ -216,6 +270,20 @@ def test_a_second_service_on_a_data_folder_is_refused_until_the_first_is_gone(st
     first.process.wait()
     third = start("serve", "--port", "0")
     third.wait_for(r"(listening on)")
+
+
+def test_the_doctor_knows_a_service_that_runs(start: Any, data_dir: Path, tmp_path: Path) -> None:
+    base = start("serve", "--port", "0").wait_for(r"listening on (http://127\.0\.0\.1:\d+)$")
+    port = int(base.rpartition(":")[2])
+    for host in ("127.0.0.1", "0.0.0.0"):
+        ports = {"host": host, "port": port, "dashboard_port": 0}
+        check, _ = port_checks(load(None, {"data_dir": data_dir, "service": ports}))
+        assert (check.level, check.action) == ("ok", "")
+        assert f"in use by a running streamer ({__version__}), the service of this data folder" in check.found
+        check, _ = port_checks(load(None, {"data_dir": tmp_path / "other", "service": ports}))
+        assert check.level == "warn"
+        assert "of another data folder; that is fine if" in check.found
+        assert "--port" in check.action
 
 
 def test_a_child_that_ends_says_why() -> None:

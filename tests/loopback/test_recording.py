@@ -13,7 +13,7 @@ import av
 import pytest
 
 from streamer.egress.recordings import list_recordings
-from streamer.errors import SourceUnusable, StreamConflict, StreamUnknown
+from streamer.errors import RecordingUnknown, SourceUnusable, StreamConflict
 from streamer.offline.film import Look
 from streamer.offline.render import RenderOrder, render
 from streamer.offline.video import VideoResult
@@ -76,7 +76,7 @@ async def test_of_many_who_start_a_recording_at_once_one_does(services: Services
     assert len(running_files(services)) == 1
 
     answers = await asyncio.gather(*(stream.stop_recording() for _ in range(3)), return_exceptions=True)
-    assert [type(answer) for answer in answers].count(StreamUnknown) == 2, answers
+    assert [type(answer) for answer in answers].count(RecordingUnknown) == 2, answers
     assert recorders() == 0
     assert running_files(services) == []
     assert len(list_recordings(services.recordings)) == 1
@@ -87,7 +87,7 @@ async def test_starting_and_stopping_at_once_leaves_nothing_behind(services: Ser
     for _ in range(5):
         calls = (stream.start_recording(), stream.stop_recording(), stream.start_recording())
         await asyncio.gather(*calls, return_exceptions=True)
-        with contextlib.suppress(StreamUnknown):
+        with contextlib.suppress(RecordingUnknown):
             await stream.stop_recording()
         assert recorders() == 0
         assert running_files(services) == []

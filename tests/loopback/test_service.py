@@ -154,6 +154,8 @@ async def test_what_cannot_be_shown_is_refused_and_leaves_nothing(data_dir: Path
             await streams.create({"kind": "demo"}, member="wonyoung")
         with pytest.raises(PromptUnsupported, match="annotated"):
             await streams.create({"kind": "demo"}, style="sepia")
+        with pytest.raises(PromptUnsupported, match=r"the object prompt ', ,' names nothing: name a part, such as"):
+            await streams.create({"kind": "demo"}, object=" , ,")
         with pytest.raises(SourceUnusable):
             await streams.create({"kind": "telepathy"})
         with pytest.raises(StreamUnknown):

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from streamer.errors import StreamUnknown, VisionUnavailable
+from streamer.errors import TrackUnknown, VisionUnavailable
 from streamer.frames import Frame
 from streamer.service.settings import VisionSettings
 from streamer.tracks import Target
@@ -147,15 +147,15 @@ async def test_the_story_of_a_track_is_told_and_an_unknown_one_is_a_clear_error(
     async with running(tmp_path) as supervisor:
         session = supervisor.open("a", Target(member="rei"))
         await ready(supervisor)
-        with pytest.raises(StreamUnknown, match=r"stream a has no track 1\b"):
+        with pytest.raises(TrackUnknown, match=r"stream a has no track 1\b"):
             await supervisor.track_story("a", 1)
         result = await session.step(frame(0))
         story = await supervisor.track_story("a", result.tracks[0].id)
         # The synthetic engine sees no faces.
         assert (story.track_id, story.name, story.faces, story.looks) == (result.tracks[0].id, None, (), ())
-        with pytest.raises(StreamUnknown, match="track 99"):
+        with pytest.raises(TrackUnknown, match="track 99"):
             await supervisor.track_story("a", 99)
-        with pytest.raises(StreamUnknown, match="stream b"):
+        with pytest.raises(TrackUnknown, match="stream b"):
             await supervisor.track_story("b", 1)
 
 

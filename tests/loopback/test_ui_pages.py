@@ -124,10 +124,34 @@ def test_the_address_selects_the_stream(service: standin.StandIn) -> None:
     service.add_stream("a1")
     service.add_stream("b2", kind="rtsp")
     assert player(page("live", stream="b2"))["url"] == f"{service.base}/api/streams/b2/whep"
-    gone = page("live", stream="zz")
+
+
+def test_another_stream_than_the_addresss_is_said_to_be_another(service: standin.StandIn) -> None:
+    service.add_stream("a1")
+    service.add_stream("b2", kind="rtsp")
+    said = "There is no stream z\\*z (it ended, or never was): this is Demo (a1)."
+    gone = page("live", stream="z*z")
     assert player(gone)["url"] == f"{service.base}/api/streams/a1/whep"
     assert selected(gone) == "a1"
-    assert "zz has ended" in gone.toast[0].value
+    assert [line.value for line in gone.info] == [said]
+    gone.run()
+    assert [line.value for line in gone.info] == [said], "until another one is chosen"
+    gone.selectbox(key="stream").set_value("b2").run()
+    assert not gone.info
+    gone.selectbox(key="stream").set_value("a1").run()
+    assert not gone.info
+
+
+def test_a_long_address_is_one_short_line(service: standin.StandIn) -> None:
+    service.add_stream("a1")
+    assert len(page("live", stream="x" * 5000).info[0].value) < 200
+
+
+def test_no_stream_at_all_is_said_too(service: standin.StandIn) -> None:
+    gone = page("live", stream="zz")
+    assert gone.info[0].value == "There is no stream zz (it ended, or never was), nor any other."
+    gone.button(key="source-start").click().run()
+    assert not gone.info
 
 
 def test_controls_change_the_stream_live(service: standin.StandIn) -> None:

@@ -19,7 +19,14 @@ import pytest
 from streamer.channels import Closed, LatestSlot
 from streamer.egress.encoder import EncodedFrame, RenderJob, StreamEncoder
 from streamer.egress.whep import QUEUE_FRAMES, Viewers
-from streamer.errors import CodecUnsupported, ConfigError, LimitReached, NegotiationError, StreamConflict, StreamUnknown
+from streamer.errors import (
+    CodecUnsupported,
+    ConfigError,
+    LimitReached,
+    NegotiationError,
+    SessionUnknown,
+    StreamConflict,
+)
 from streamer.frames import Frame
 from streamer.ingest import whip
 from streamer.ingest.mark import read, stamp
@@ -253,7 +260,7 @@ async def test_a_second_publisher_is_refused_and_the_next_may_come(service: Serv
         await service.source.end(first.session_id)
         assert service.source.state.phase == "reconnecting"
         assert "waiting for a publisher" in (service.source.state.reason or "")
-        with pytest.raises(StreamUnknown):
+        with pytest.raises(SessionUnknown):
             await service.source.end(first.session_id)
     index, pts = service.frames[-1]
     async with Publisher(service.source.answer, picture):
@@ -325,7 +332,7 @@ async def test_more_viewers_than_allowed_are_refused_and_ended_ones_make_room() 
         await second.close()
         await service.viewers.end(first.session_id)
         assert service.viewers.count == 0
-        with pytest.raises(StreamUnknown):
+        with pytest.raises(SessionUnknown):
             await service.viewers.end(first.session_id)
         await first.close()
         async with Viewer(service.viewers.answer):

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -507,3 +508,22 @@ async def test_a_gallery_that_cannot_be_used_ends_the_import(services: Squares, 
     services.gallery.close()
     with pytest.raises(GalleryUnavailable, match="closed"):
         await read_in(services, file)
+
+
+def test_an_archive_of_endless_entries_takes_no_memory(tmp_path: Path) -> None:
+    """Its directory alone, which is read whole before anything of it can be counted, would fill the machine."""
+    file, count = tmp_path / "entries.zip", 200_000
+    name = b"photos/"
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", *[20, 0, 20, 0], *[0] * 4, 0, 0, 0, len(name), *[0] * 4, 0, 0)
+    with file.open("wb") as written:
+        written.writelines([entry + name] * count)
+        size = written.tell()
+        written.write(struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, size, 0, 0))
+    tracemalloc.start()
+    try:
+        with pytest.raises(GalleryError, match="its directory takes 11 MB, above 6; export in groups") as error:
+            Archive(file)
+        assert str(file) in str(error.value)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()

@@ -138,7 +138,9 @@ async def test_not_weighs_against_the_name_and_survives_a_restart(
     for face in listed:
         assert (await client.delete(f"/api/members/rei/rejected/{face['id']}")).status_code == 204
     check_problem(await client.get(listed[0]["crop_url"]), 404, "no rejected face")
-    check_problem(await client.delete("/api/members/rei/rejected/nothing"), 404)
+    missing = await client.delete("/api/members/rei/rejected/nothing")
+    check_problem(missing, 404)
+    assert missing.json()["type"] == "urn:streamer:problem:photo-unknown"
     assert names(services, alike)["rei"] > 0.75
     assert list((tmp_path / "gallery" / "rejected").iterdir()) == []
 
@@ -204,7 +206,9 @@ async def test_the_story_of_a_track(client: httpx.AsyncClient, services: Squares
     assert face["face"] == [40, 40, 120, 120]
     assert [look["similarity"] for look in body["looks"]] == [{"rei": 0.4, "liz": 0.1}, {"rei": 0.62}]
     assert body["decisions"] == [{"pts": 1.5, "name": "rei", "reason": "similarity 0.62, 0.40 ahead of liz"}]
-    check_problem(await client.get("/api/streams/s1/tracks/9"), 404, "no track 9")
+    missing = await client.get("/api/streams/s1/tracks/9")
+    check_problem(missing, 404, "no track 9")
+    assert missing.json()["type"] == "urn:streamer:problem:track-unknown"
     check_problem(await client.get("/api/streams/s1/tracks/x"), 422)
 
 

@@ -8,8 +8,10 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -26,7 +28,7 @@ from streamer.egress.recordings import (
     keep_private,
     list_recordings,
 )
-from streamer.errors import RecordingError, StreamConflict, StreamUnknown
+from streamer.errors import RecordingError, RecordingUnknown, StreamConflict
 from tests.recordings import encoded, lines, pictures
 
 
@@ -114,6 +116,48 @@ def test_two_recordings_in_the_same_second_do_not_meet(record: Callable[..., Rec
     for recorder in recorders:
         recorder.close()
     assert len({recorder.state()["id"] for recorder in recorders}) == 3
+
+
+def test_an_id_is_never_that_of_another_recording_not_even_of_one_that_left_nothing(
+    record: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever still has the first one's id would play, or delete, the second."""
+    monkeypatch.setattr("streamer.egress.recorder.datetime", _StoppedClock)
+    first = record()
+    id_ = first.state()["id"]
+    first.close()
+    second = record()
+    assert second.state()["id"] == f"{id_}_2"
+    for frame in encoded(3):
+        second.put(frame)
+    written(second, 3)
+    third = record()
+    second.close()
+    folder = Path(second.state()["path"]).parent
+    delete_recording(folder, f"{id_}_2")
+    fourth = record()
+    assert [third.state()["id"], fourth.state()["id"]] == [f"{id_}_3", f"{id_}_4"]
+    for recorder in (third, fourth):
+        recorder.close()
+
+
+def test_many_that_start_at_once_share_nothing(
+    record: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamer.egress.recorder.datetime", _StoppedClock)
+    with ThreadPoolExecutor(16) as pool:
+        recorders = list(pool.map(lambda _: record(), range(32)))
+    ids = {recorder.state()["id"] for recorder in recorders}
+    for recorder in recorders:
+        recorder.close()
+    assert len(ids) == 32
+
+
+class _StoppedClock:
+    """Stands for the module `datetime`: everything begins within one second."""
+
+    UTC = datetime.UTC
+    datetime = SimpleNamespace(now=lambda _zone: datetime.datetime(2026, 11, 25, 10, 15, 0, tzinfo=datetime.UTC))
 
 
 def test_a_recording_without_a_frame_leaves_nothing(record: Callable[..., Recorder]) -> None:
@@ -235,7 +279,7 @@ def test_leftovers_without_a_frame_are_removed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", ["", "..", "../x", "a/b", "/etc/passwd", "a\x00b", "x" * 300, ".hidden", "a..b", "%2e"])
 def test_ids_that_are_no_names_find_nothing(tmp_path: Path, bad: str) -> None:
     (tmp_path / ".hidden.mp4").write_bytes(b"")
-    with pytest.raises(StreamUnknown):
+    with pytest.raises(RecordingUnknown):
         find_recording(tmp_path, bad)
 
 
@@ -253,7 +297,7 @@ def test_a_running_recording_is_listed_but_not_deleted(record: Callable[..., Rec
     recorder.close()
     delete_recording(folder, listed.id)
     assert list(folder.iterdir()) == []
-    with pytest.raises(StreamUnknown):
+    with pytest.raises(RecordingUnknown):
         delete_recording(folder, listed.id)
 
 

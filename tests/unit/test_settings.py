@@ -111,6 +111,15 @@ def test_a_refused_token_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load(write(tmp_path, "token: s3cret"))
     assert "s3cret" not in str(error.value)
+    assert "s3cret" not in str(error.value.__cause__), "nor by --verbose"
+
+
+@pytest.mark.parametrize("token", ["correct horse", " correct-horse", "correct-horse\n", "pässword-1", "12345678\x00"])
+def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
+    with pytest.raises(ConfigError, match="'token': only letters, digits and signs of ASCII, without spaces") as error:
+        load(None, {"token": token})
+    assert token.strip() not in f"{error.value} {error.value.__cause__}"
+    assert load(None, {"token": "!#$%&'()*+,-./:;<=>?@[]^_`{|}~\"\\"}).token
 
 
 def test_the_token_does_not_show_in_the_repr() -> None:
@@ -132,16 +141,77 @@ def test_any_other_address_needs_one(host: str) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("STREAMER_VIDEOS__NOPE", "no section 'videos'"),
-        ("STREAMER_SERVCE__HOST", "did you mean 'service.host'"),
-        ("STREAMER_VIDEO__BITRATE", "did you mean 'video.bit_rate'"),
+        ("STREAMER_VIDEOS__NOPE", "no such setting"),
+        ("STREAMER_SERVCE__HOST", "did you mean STREAMER_SERVICE__HOST?"),
+        ("STREAMER_VIDEO__BITRATE", "did you mean STREAMER_VIDEO__BIT_RATE?"),
+        ("STREAMER_VIDEO_BIT_RATE", "did you mean STREAMER_VIDEO__BIT_RATE?"),
+        ("STREAMER__VIDEO__BIT_RATE", "did you mean STREAMER_VIDEO__BIT_RATE?"),
+        ("STREAMER_TOKN", "did you mean STREAMER_TOKEN?"),
+        ("STREAMER_TOKEN__X", "did you mean STREAMER_TOKEN?"),
+        ("streamer_vidoe__bit_rate", "did you mean STREAMER_VIDEO__BIT_RATE?"),
+        ("streamer_vidoe__x", "environment variable streamer_vidoe__x"),
+        ("STREAMER_VISION__SAM3__IMAGESIZE", "did you mean STREAMER_VISION__SAM3__IMAGE_SIZE?"),
+        ("STREAMER_WEBRTC__ICE_SERVERS__0__URLS", "did you mean STREAMER_WEBRTC__ICE_SERVERS?"),
+        ("STREAMER_APi", "did you mean STREAMER_API?"),
+        ("STREAMER_", "no such setting"),
+        ("STREAMER_PORT_8000_TCP", "if Docker or Kubernetes set it"),
+        ("STREAMER_SERVICE_HOST", "set enableServiceLinks: false"),
     ],
 )
 def test_a_misspelt_variable_is_refused(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv(name, "correct-horse")
     with pytest.raises(ConfigError) as caught:
         load()
     assert said in str(caught.value)
+    assert f"environment variable {name}: " in str(caught.value)
+    assert "unset it" in str(caught.value)
+    assert "correct-horse" not in str(caught.value)
+
+
+def test_what_the_dashboard_reads_and_names_in_any_case_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STREAMER_API", "STREAMER_ICE_SERVERS", "STREAMER_SCREENSHOTS"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("streamer_video__bit_rate", "1000000")
+    monkeypatch.setenv("STREAMER_VISION", '{"max_tracks": 3}')
+    monkeypatch.setenv("NOT_STREAMER_X", "x")
+    loaded = load()
+    assert (loaded.video.bit_rate, loaded.vision.max_tracks) == (1_000_000, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key"),
+    [
+        ("STREAMER_VIDEO__BIT_RATE", "quick-horse", "video.bit_rate"),
+        ("streamer_video__bit_rate", "1", "video.bit_rate"),
+        ("STREAMER_VISION__SAM3__DTYPE", "quick-horse", "vision.sam3.dtype"),
+        ("STREAMER_TOKEN", "horse", "token"),
+        ("STREAMER_VIDEO", '{"bitrate": 1}', "did you mean 'video.bit_rate'"),
+        ("STREAMER_WEBRTC__ICE_SERVERS", '[{"username": "horse"}]', "webrtc.ice_servers.0.urls"),
+        ("STREAMER_WEBRTC__ICE_SERVERS", "turn:horse", "is not JSON"),
+        ("STREAMER_SERVICE__ALLOWED_ORIGINS", "http://horse", "is not JSON"),
+    ],
+)
+def test_a_wrong_value_of_a_variable_is_said_to_be_that(
+    name: str, value: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "video: {preset: fast}")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert f"environment variable {name}: " in str(caught.value)
+    assert key in str(caught.value)
+    assert str(path) not in str(caught.value)
+    assert "horse" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_wrong_value_of_the_file_is_said_to_be_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "video: {bitrate: 1}")
+    monkeypatch.setenv("STREAMER_VIDEO", '{"preset": "fast"}')
+    monkeypatch.setenv("STREAMER_VIDEO__KEYFRAME_SECONDS", "2")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert f"setting 'video.bitrate' in {path}: " in str(caught.value)
+    assert "environment" not in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read_is_named_without_codes(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ EVERYBODY = ""
 # No group is called so: a group's name has no control characters.
 EVERY_GROUP, NO_GROUP = "", "\n"
 WHOLE = "whole person"
+MISSING = "missing"
 # Object prompts that every engine answers. (A comment: Streamlit would print a string that stands alone in a page.)
 SUGGESTIONS = ("face", "hair", "shirt", "trousers", "shoes", "hands")
 STYLES = {
@@ -42,6 +43,7 @@ def main() -> None:
     st.session_state["shown"] = _shown(info) if info else None
     left, right = st.columns([7, 3], gap="medium")
     with left:
+        _say_missing(info["id"] if info else None)
         play(api, info["id"] if info else None, empty="Nothing is playing. Start a stream.")
         if info:
             _numbers(info["id"], members)
@@ -60,19 +62,28 @@ def main() -> None:
 
 
 def _chosen(streams: list[Json]) -> Json | None:
-    """The stream that ?stream= names, else the first; the address follows."""
-    if not streams:
-        st.query_params.pop("stream", None)
-        return None
+    """The stream that ?stream= names, else the first, which is said; the address follows."""
     wanted = st.query_params.get("stream")
-    info = next((stream for stream in streams if stream["id"] == wanted), None)
-    if info is None:
-        if wanted:
-            st.toast(f"Stream {wanted} has ended.", icon=":material/info:")
-        info = streams[0]
-    if wanted != info["id"]:
-        st.query_params["stream"] = info["id"]
+    info = next((stream for stream in streams if stream["id"] == wanted), streams[0] if streams else None)
+    shown = info["id"] if info else None
+    if wanted and wanted != shown:
+        instead = f": this is {stream_name(info)}." if info else ", nor any other."
+        line = f"There is no stream {wanted[:40]} (it ended, or never was){instead}"
+        st.session_state[MISSING] = (shown, line)
+    if shown is None:
+        st.query_params.pop("stream", None)
+    elif wanted != shown:
+        st.query_params["stream"] = shown
     return info
+
+
+def _say_missing(shown: str | None) -> None:
+    """That the address named another stream than this one, until yet another one is chosen."""
+    instead, line = st.session_state.get(MISSING, (None, None))
+    if line and instead == shown:
+        st.info(plain(line), icon=":material/info:")
+    else:
+        st.session_state.pop(MISSING, None)
 
 
 # Streams
@@ -111,6 +122,8 @@ def _stop(api: Service, stream_id: str) -> None:
         api.remove_stream(stream_id)
     except ServiceError as error:
         remember(error)
+    else:
+        st.query_params.pop("stream", None)  # whoever stops it knows that it is gone
 
 
 @st.dialog("New stream")
