@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from streamer.errors import MemberUnknown, SourceUnusable, StreamerError
@@ -14,6 +14,7 @@ from streamer.offline.cast import Cast
 from streamer.offline.clip import Clip, Sound
 from streamer.offline.clock import PTS_RATE
 from streamer.offline.film import Film, Look, Seen, shoot
+from streamer.offline.hindsight import Hindsight
 from streamer.offline.pairing import Pairing
 from streamer.offline.progress import Meter, OnProgress
 from streamer.offline.resume import Names
@@ -73,7 +74,9 @@ def render(
             with lines.Sidecar(order.sidecar) as sidecar:
                 film = Film(names.part, None, clip, cast, order.look, video)
                 pairing = Pairing(iter(sidecar), of_part=story.last_seconds is not None)
-                told = _matched(clip, pairing, story, order.look.style in PRIVATE_STYLES)
+                private = order.look.style in PRIVATE_STYLES
+                told = _matched(clip, pairing, story, private)
+                told = _named_from_the_start(told, clip) if private else told
                 interrupted = shoot(film, told, lambda items: _counted(items, meter), stop or threading.Event())
         except (StreamerError, MemoryError):
             resume.discard(names)
@@ -219,6 +222,22 @@ def _matched(clip: Clip, pairing: Pairing, story: _Story, private: bool) -> Iter
             f"{story.path} has {story.lines} lines for the {pairing.pictures} pictures of {clip.path}, and nothing "
             f"says which of them the first line is of: {_APART}"
         )
+
+
+def _named_from_the_start(items: Iterator[Seen | Sound], clip: Clip) -> Iterator[Seen | Sound]:
+    """A recording tells a name when the stream did, some frames late. Here it holds from where the person came in."""
+    hindsight = Hindsight(clip.info.width, clip.info.height, clip.info.fps)
+    waiting: dict[int, Seen] = {}
+    for item in items:
+        if isinstance(item, Sound):
+            yield item
+            continue
+        assert item.frame is not None, "every picture was converted"
+        waiting[item.frame.index] = item
+        for frame, result in hindsight.step(item.frame, item.result):
+            yield replace(waiting.pop(frame.index), result=result)
+    for frame, result in hindsight.finish():
+        yield replace(waiting.pop(frame.index), result=result)
 
 
 def _warnings(order: RenderOrder, story: _Story, cast: Cast) -> list[str]:

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from streamer.contract import result_json
+from streamer.contract import encode_mask, result_json
 from streamer.egress.encoder import EncodedFrame
 from streamer.egress.h264 import H264Encoder
 from streamer.egress.recorder import Recorder
@@ -85,6 +85,27 @@ def test_a_line_that_tells_nobody_apart_frosts_the_picture(
     sidecar.write_text("".join(json.dumps(line) + "\n" for line in lines))
     sharp = made(sight, clip, sidecar, style)
     assert max(sharp[:3]) < 0.3 < 0.7 < min(sharp[3:])
+
+
+def test_hide_hides_from_where_the_person_came_in_not_from_where_the_stream_knew_the_name(
+    sight: Sight, tmp_path: Path
+) -> None:
+    """A recording's lines have a name when the stream had it, some frames late."""
+    clip = media.video(tmp_path / "in.mp4", times_ms=range(0, 400, 40))
+    sidecar = told(sight, clip)
+    lines = [json.loads(line) for line in sidecar.read_text().splitlines()]
+    # All of the picture is the person: what is not frosted is somebody to be seen.
+    everywhere = encode_mask(np.ones(lines[0]["size"][::-1], bool))
+    for number, line in enumerate(lines):
+        line["tracks"][0].update(mask=everywhere, name="rei" if number >= 4 else None)
+    sidecar.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert max(made(sight, clip, sidecar, "hide")) < 0.3
+    # Somebody else, who has no name in all of the clip, stays.
+    for line in lines[:4]:
+        line["tracks"][0]["id"] += 1
+    sidecar.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sharp = made(sight, clip, sidecar, "hide")
+    assert min(sharp[:3]) > 0.7 > 0.3 > max(sharp[3:])
 
 
 @pytest.mark.parametrize("style", [*PRIVATE, "annotated"])
