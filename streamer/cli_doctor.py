@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from streamer.errors import ConfigError, GalleryUnavailable, StreamerError
 from streamer.folders import CHOOSE, unusable
@@ -285,6 +284,8 @@ def _chromium() -> Check:
 
 
 def _print(check: Check) -> None:
+    from rich.console import Console
+
     console = Console(highlight=False, soft_wrap=True)
     action = f" -> {check.action}" if check.action else ""
     console.print(f"[{_COLOURS[check.level]}]{check.level:<4}[/] ", end="")

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from streamer.errors import ConfigError
 from streamer.service.settings_file import check_writable, write_setting
@@ -18,6 +15,8 @@ FALSE_NAME_RATE = 0.001
 KEY = ("vision", "naming_margin")
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from streamer.service.settings import Settings
 
 
@@ -59,6 +58,9 @@ def evaluate(
     target: Path | None = ctx.obj.config if calibrate else None
     if target is not None:
         check_writable(target, *KEY)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -86,6 +88,8 @@ def evaluate(
 
 def _deliver(calibration: dict[str, Any], target: Path | None, console: Console) -> str | None:
     """Show the curve, write the margin into `target`; the file written, or None."""
+    from rich.table import Table
+
     margin = calibration["margin"]
     table = Table("MARGIN", "FALSE NAMES", "RECALL", "")
     for row in calibration["curve"]:
@@ -118,6 +122,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _show(report: dict[str, Any], console: Console) -> None:
+    from rich.table import Table
+
     for why in report["gallery"]["refused"]:
         console.print(f"not enrolled: {why}", soft_wrap=True)
     photos = report["photos"]

@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from streamer.cli_progress import EXIT_INTERRUPTED, Teller, stopped_by_signals
 from streamer.cli_video import JsonOption
@@ -20,6 +17,8 @@ from streamer.errors import PhotoRefused
 
 if TYPE_CHECKING:
     import threading
+
+    from rich.console import Console
 
     from streamer.offline.photo import PhotoOrder, PhotoResult
     from streamer.offline.sight import Sight
@@ -187,6 +186,9 @@ def _summary(rows: Sequence[_Row], member: str, interrupted: bool) -> dict[str, 
 
 
 def _table(rows: Sequence[_Row], console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table("PHOTO", "MEMBER", "SIMILARITY", "SECONDS", box=None, pad_edge=False)
     for row in rows:
         said = "seen" if row.seen else "never seen"

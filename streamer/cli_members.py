@@ -13,10 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.table import Table
 
 from streamer.errors import MemberUnknown, PhotoRefused
 from streamer.service import enrolment, importing, photo_folder
@@ -30,6 +26,8 @@ from streamer.vision.gallery import Gallery
 from streamer.vision.member import NewMember
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from streamer.service.settings import Settings
     from streamer.vision.faces import FaceReader
     from streamer.vision.known import PhotoReading
@@ -140,6 +138,8 @@ def import_members(
         local = _Local(gallery, settings, progress)
 
         def noted(done: int, total: int, file: str) -> None:
+            from rich.markup import escape
+
             progress.update(bar, completed=done, total=total, description=escape(file))
 
         imported = asyncio.run(importing.run(local, shares, source=origin, group=group, on_photo=noted))
@@ -198,6 +198,8 @@ class _Local:
 
     def _load(self) -> FaceReader:
         # Here, not above: they take seconds to import, and `list` and `remove` need none of them.
+        from rich.markup import escape
+
         from streamer.vision.faces import FaceReader
         from streamer.vision.models import ModelStore
 
@@ -222,6 +224,8 @@ async def _enrol(local: _Local, new: NewMember, given: AsyncIterator[GivenPhoto]
 
 
 async def _given(files: Sequence[Path], progress: Progress, bar: TaskID) -> AsyncIterator[GivenPhoto]:
+    from rich.markup import escape
+
     for file in files:
         progress.update(bar, description=escape(photo_folder.shown(Path(file.name))))
         yield GivenPhoto(photo_folder.shown(file), await asyncio.to_thread(photo_folder.read_file, file))
@@ -230,6 +234,9 @@ async def _given(files: Sequence[Path], progress: Progress, bar: TaskID) -> Asyn
 
 def _progress() -> Progress:
     """On stderr, and only on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -293,6 +300,10 @@ def _row(member: Member) -> tuple[str, ...]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on a terminal; a line with tabs for each row in a pipe."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     console = Console()
     if not console.is_terminal:
         for row in rows:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from streamer.errors import ModelMissing
 from streamer.vision.checkpoints import CHECKPOINTS, CheckpointStore, repository_of
@@ -86,6 +85,8 @@ def pull(
 
 def _told(first: str, work: Callable[[Callable[[str], None]], Path]) -> Path:
     """Do `work` while its lines are shown: one that changes on a terminal, one after the other in a pipe."""
+    from rich.console import Console
+
     console = Console(file=sys.stderr)
     if not console.is_terminal:
         return work(lambda line: print(line, file=sys.stderr))

@@ -11,11 +11,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
 if TYPE_CHECKING:
     from streamer.offline.progress import Progress
 
@@ -28,6 +23,11 @@ class Teller:
     """Tells how far a command is. `result` comes last."""
 
     def __init__(self, as_json: bool) -> None:
+        # Here, not above: the service imports every command and shows no bar, and rich takes 3 MB.
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
         self._as_json = as_json
         self._told_at = -TELL_SECONDS
         self.console = Console(stderr=True)
@@ -55,6 +55,8 @@ class Teller:
                 }
             )
             return
+        from rich.markup import escape
+
         self._bar.update(
             self._task,
             description=escape(progress.stage),
@@ -71,6 +73,8 @@ class Teller:
                 self._told_at = now
                 self._line({"done": 0, "total": None, "fps": 0.0, "eta_seconds": None, "stage": text})
         else:
+            from rich.markup import escape
+
             self._bar.update(self._task, description=escape(text))
 
     def result(self, summary: dict[str, Any]) -> None:

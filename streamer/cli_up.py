@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
 import typer
-from rich.console import Console
 
 from streamer.children import Child
 from streamer.errors import ConfigError, SourceUnusable, StreamerError
@@ -81,6 +80,8 @@ def up(
     if not settings.on_loopback and not settings.token:
         raise ConfigError(f"refusing to listen on {settings.service.host} without a token: set STREAMER_TOKEN")
     settings.service.dashboard_port = _free_port(settings.service.dashboard_port)
+    from rich.console import Console
+
     console = Console(stderr=True)
     with _ended_by_signals(), ExitStack() as stack:
         try:

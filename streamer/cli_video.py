@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from streamer.cli_progress import EXIT_INTERRUPTED, Teller, stopped_by_signals
 from streamer.tracks import STYLES
@@ -100,6 +98,8 @@ def look_of(style: str | None, fancam: str | None, transparent: bool) -> Look:
 
 def deliver(done: VideoResult, teller: Teller) -> None:
     """Say what became of it; exit with 130 where it was stopped."""
+    from rich.markup import escape
+
     teller.result(done.summary())
     console = teller.console
     if done.already:
@@ -116,6 +116,9 @@ def deliver(done: VideoResult, teller: Teller) -> None:
 
 
 def _table(done: VideoResult, console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table("MEMBER", "SEEN ON", box=None, pad_edge=False)
     for name, frames in done.seen.items():
         share = f"{frames} of {done.frames} frames ({frames / max(done.frames, 1):.0%})"

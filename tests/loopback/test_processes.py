@@ -330,7 +330,7 @@ def test_the_service_process_loads_no_model_runtime_and_the_command_line_starts_
     script = (
         "import sys\n"
         "def loaded(*names): print(*[name for name in names if name in sys.modules], sep=',')\n"
-        "import streamer.cli; loaded('av', 'aiortc', 'fastapi', 'cv2')\n"
+        "import streamer.cli; loaded('av', 'aiortc', 'fastapi', 'cv2', 'rich')\n"
         "import streamer.service.app; loaded('torch', 'onnxruntime', 'insightface', 'onnx', 'streamlit')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
