@@ -198,7 +198,8 @@ class Jobs:
                 await asyncio.to_thread(self._desk.put_down, job, running, None)
                 return
             if running.ending is not None:
-                running.process.interrupt()
+                # It has done nothing yet, and so early it may not hear what asks it to end.
+                running.process.kill()
             ending = await loop.run_in_executor(self._threads, running.process.follow, self._noting(job, running))
             await asyncio.to_thread(self._desk.put_down, job, running, ending)
         except (StreamerError, OSError) as exc:

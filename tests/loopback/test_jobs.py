@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ import psutil
 import pytest
 
 from streamer.jobs import desk, runner
+from streamer.jobs.job import Job
+from streamer.jobs.process import JobProcess
 from streamer.jobs.runner import Jobs
 from streamer.service import app as composition
 from streamer.service.app import create_app
@@ -308,6 +312,31 @@ async def test_what_takes_the_service_down_every_time_is_not_tried_for_ever(data
         job = await running.until(job_id, "interrupted")
         assert "resume it by hand" in job["reason"]
         assert (await running.client.post(f"/api/jobs/{job_id}/resume")).status_code == 202
+        await running.at_work(job_id)
+
+
+async def test_a_job_that_is_being_started_when_the_service_stops_ends_with_it(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """A process that is being born may not hear what asks it to end: here it inherits that Ctrl-C is ignored."""
+    begun, stopping = threading.Event(), threading.Event()
+    start = desk.JobDesk.start
+
+    def late(self: desk.JobDesk, job: Job) -> JobProcess:
+        begun.set()
+        assert stopping.wait(WAIT_SECONDS)
+        return start(self, job)
+
+    monkeypatch.setattr(desk.JobDesk, "start", late)
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, heard))
+    async with service(data_dir) as running:
+        job_id = (await running.video(steps=10_000))["id"]
+        assert await asyncio.to_thread(begun.wait, WAIT_SECONDS)
+        asyncio.get_running_loop().call_later(0.2, stopping.set)
+        closing_at = time.monotonic()
+    assert time.monotonic() - closing_at < 30, "the job would take 100 s"
+    async with service(data_dir) as running:
         await running.at_work(job_id)
 
 

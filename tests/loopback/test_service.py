@@ -20,7 +20,14 @@ import psutil
 import pytest
 
 from streamer.contract import decode_mask
-from streamer.errors import LimitReached, MemberUnknown, PromptUnsupported, SourceUnusable, StreamUnknown
+from streamer.errors import (
+    LimitReached,
+    MemberUnknown,
+    PromptUnsupported,
+    RecordingUnknown,
+    SourceUnusable,
+    StreamUnknown,
+)
 from streamer.service.app import create_app
 from streamer.service.services import Services
 from streamer.service.settings import load
@@ -202,7 +209,7 @@ async def test_a_file_is_played_seen_recorded_and_ends(data_dir: Path, tmp_path:
         lines = await asyncio.to_thread(read_lines, ended["sidecar"])
         assert len(lines) == ended["frames"]
         assert any(line["tracks"] for line in lines)
-        with pytest.raises(StreamUnknown):
+        with pytest.raises(RecordingUnknown):
             await stream.stop_recording()
 
 
