@@ -192,7 +192,8 @@ def test_a_finished_video_is_drawn_anew(page: Page, enrolled: Dashboard, screens
     until(lambda: loaded(before), "the player to have its size")
     press(page, "Render")
     until(lambda: jobs(enrolled)[0]["kind"] == "render", "the render on the list")
-    assert jobs(enrolled)[0]["spec"] == {"kind": "render", "style": "annotated", "job": source["id"]}
+    spec = {"kind": "render", "style": "annotated", "job": source["id"], "member": source["spec"]["member"]}
+    assert jobs(enrolled)[0]["spec"] == spec, "of whom the video was made"
     until(lambda: jobs(enrolled)[0]["state"] == "done", "its end", JOB_SECONDS)
     page.get_by_text("annotated · re-render").first.wait_for()
     page.locator(".stage.wiped").wait_for()
