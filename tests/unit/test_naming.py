@@ -125,7 +125,15 @@ def test_a_turned_head_does_not_cost_the_name() -> None:
 def test_a_name_ends_when_no_face_is_seen_for_long() -> None:
     namer = Namer(gallery("ann", "bob"))
     now = seen(namer, 1, *[probe(0.75, 0.1)] * 5)
-    assert name_of(namer, 1, now + UNSEEN_SECONDS + 0.1) is None
+    assert namer.was(1) is None
+    for later in (0.1, 0.2, 0.3, 2.0):
+        assert name_of(namer, 1, now + UNSEEN_SECONDS + later) is None, "old evidence does not bring it back"
+        assert namer.was(1) == "ann"
+    namer.set_known(Known(MODEL, ("bob",), np.zeros(1, np.int64), axis(1)[None]))
+    assert namer.was(1) is None, "whose name may not be said any more"
+    namer.set_known(gallery("ann", "bob"))
+    seen(namer, 1, probe(0.75, 0.1), start=now + UNSEEN_SECONDS + 3)
+    assert (name_of(namer, 1, now + UNSEEN_SECONDS + 3), namer.was(1)) == ("ann", None)
 
 
 def test_a_clear_other_face_ends_the_name_at_once() -> None:
