@@ -166,7 +166,9 @@ async def test_a_worker_that_outlives_its_pipe_is_ended_all_the_same(tmp_path):
 async def test_a_worker_that_cannot_be_started_now_is_started_later(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 2, hard))
+        unused = os.dup(0)
+        os.close(unused)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (unused + 2, hard))
         async with running(tmp_path) as supervisor:
             await until(lambda: supervisor.state.phase == "restarting")
             assert "Too many open files" in supervisor.state.reason
