@@ -15,6 +15,8 @@ from streamer.errors import TrackUnknown, VisionUnavailable
 from streamer.frames import Frame
 from streamer.service.settings import VisionSettings
 from streamer.tracks import Target
+from streamer.vision import process as pipes
+from streamer.vision.known import Known
 from streamer.vision.process import WorkerProcess
 from streamer.vision.supervisor import Supervisor
 
@@ -122,6 +124,20 @@ async def test_a_hanging_worker_is_replaced(tmp_path):
         assert "0 s" in supervisor.state.reason or "frame of stream a" in supervisor.state.reason
         await ready(supervisor)
         assert supervisor.state.pid != pid
+        assert not psutil.pid_exists(pid)
+
+
+async def test_a_worker_that_reads_nothing_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipes, "OUTBOX_BYTES", 1_000_000)
+    async with running(tmp_path, hang_seconds=60.0) as supervisor:
+        await ready(supervisor)
+        pid = supervisor.state.pid
+        os.kill(pid, signal.SIGSTOP)
+        known = Known("m", ("rei",), np.zeros(200, np.int64), np.zeros((200, 512), np.float32))
+        for _ in range(10):
+            supervisor.set_known(known)
+        await until(lambda: supervisor.state.restarts == 1)
+        await ready(supervisor)
         assert not psutil.pid_exists(pid)
 
 
