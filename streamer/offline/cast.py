@@ -39,7 +39,8 @@ class Cast:
         return Target(self.members[0] if len(self.members) == 1 else None, self.object, self.everybody)
 
     def scene(self, result: FrameResult) -> tuple[FrameResult, Target]:
-        """For drawing: `result` and the target that shows the chosen members of it and nobody else.
+        """For drawing: `result` and the target that shows the chosen members of it and nobody else. To be hidden with
+        them is who may turn out to be one, as long as one is not in sight.
 
         With several members, each has a colour of its own wherever they appear: ids are those of the members' order.
         """
@@ -48,7 +49,9 @@ class Cast:
         order = {name: number for number, name in enumerate(self.members)}
         tracks = tuple(self._chosen(track, order) for track in result.tracks)
         if not self.everybody:
-            tracks = tuple(track for track in tracks if track.name is not None)
+            sought = order.keys() - {track.name for track in tracks if track.state == "tracked"}
+            maybe = self.private and bool(sought)
+            tracks = tuple(track for track in tracks if track.name is not None or (maybe and track.undecided))
         return replace(result, tracks=tracks), Target(None, self.object, self.everybody)
 
     @staticmethod

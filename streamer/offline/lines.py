@@ -16,16 +16,16 @@ from streamer.tracks import LABEL_OBJECT, LABEL_PERSON, MAX_TRACKS, Box, FrameRe
 
 SOURCE_PTS = "source_pts"
 """Seconds on the input's clock, in lines of a part of a file: `pts` is that of the output."""
-
-
 PEOPLE = "people"
 """The mask of people who are no track, where there are any and they were sought."""
 MADE_OF = "made_of"
 """In the first line of a video's sidecar: the clip and the options, see `record`."""
+_MAX_SECONDS = 1e10
+"""Of a time: three hundred years. No clock counts more, and sums with larger numbers would overflow."""
 
 
 def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and math.isfinite(value) and abs(value) <= _MAX_SECONDS
 
 
 def _is_size(value: Any) -> bool:

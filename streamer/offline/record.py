@@ -57,7 +57,8 @@ def of(order: VideoOrder, engine: str) -> dict[str, Any]:
             content = hashlib.sha256(head + file.read()).hexdigest()[:32]
     except OSError as exc:
         raise SourceUnusable(f"cannot read {order.clip}: {exc.strerror or exc}; check the path") from exc
-    return {"clip": order.clip.name, "bytes": size, "content": content, **options(order, engine)}
+    name = order.clip.name.encode("utf-8", "replace").decode()  # a name that is not UTF-8 is still a file's
+    return {"clip": name, "bytes": size, "content": content, **options(order, engine)}
 
 
 def seeks_everybody(record: Any) -> bool:

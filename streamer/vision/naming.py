@@ -67,6 +67,8 @@ class Evidence:
     """The name that was last shown."""
     against: str | None = None
     """What took the name away, until it is told."""
+    was: str | None = None
+    """The name that it lost because its face was not seen for long, until it is seen again."""
 
 
 class Namer:
@@ -102,6 +104,7 @@ class Namer:
         evidence = self._evidence.get(track)
         if evidence is None:
             evidence = self._evidence[track] = Evidence(np.zeros(len(embedding)))
+        evidence.was = None
         weight, clarity = quality.weight, quality.clarity
         keep = DECAY_A_LOOK * math.exp(-max(pts_seconds - evidence.seen_at, 0.0) / DECAY_SECONDS)
         if evidence.looks == 0:
@@ -157,6 +160,13 @@ class Namer:
         evidence = self._evidence.get(track)
         return evidence is not None and evidence.name is not None
 
+    def was(self, track: int) -> str | None:
+        """Whose name `track` lost for nothing but that no face was seen for long: it is most likely still them."""
+        evidence, names = self._evidence.get(track), self._gallery.known.names
+        if evidence is None or evidence.was not in names or not self._fits(evidence.total):
+            return None
+        return None if self._means(evidence)[names.index(evidence.was)] <= -1.0 else evidence.was
+
     def looks(self, track: int) -> int:
         """Faces of `track` compared so far."""
         evidence = self._evidence.get(track)
@@ -196,6 +206,8 @@ class Namer:
     def _say(self, evidence: Evidence, member: int | None, pts_seconds: float) -> Naming:
         """Give the track the name of `member` (or none), and tell why where that is news."""
         before = evidence.name
+        if before is not None and member is None and not self._suffices(evidence, pts_seconds):
+            evidence.was = before
         evidence.name = None if member is None else self._gallery.known.names[member]
         shown = None if evidence.doubted else evidence.name
         reason = None
@@ -218,14 +230,12 @@ class Namer:
         gallery, levels = self._gallery, self._gallery.levels
         if evidence.weight <= 0 or not gallery.known.embeddings.size:
             return None
-        if not self._fits(evidence.total):
+        if not self._fits(evidence.total) or not self._suffices(evidence, pts_seconds):
             return None
-        faded = evidence.weight * math.exp(-max(pts_seconds - evidence.seen_at, 0.0) / DECAY_SECONDS)
         means = self._means(evidence)
         if evidence.name is not None:
             held = gallery.known.names.index(evidence.name)
-            fresh = pts_seconds - evidence.seen_at <= UNSEEN_SECONDS and faded >= FADED_WEIGHT
-            if fresh and means[held] >= gallery.level[held] - levels.hold and _lead(means, held) >= 0:
+            if means[held] >= gallery.level[held] - levels.hold and _lead(means, held) >= 0:
                 # The holder of a name is given up only for a clearly better claim; one in doubt, whose face may be the
                 # one that another track shows, for any that is about as good.
                 bonus = -levels.hold if evidence.doubted else levels.hold
@@ -233,7 +243,7 @@ class Namer:
             return None
         member = int(np.argmax(means))
         unclear = levels.unclear_extra * (1 - evidence.clarity / evidence.weight)
-        if self._clears(means, member, faded, unclear):
+        if self._clears(means, member, _faded(evidence, pts_seconds), unclear):
             return float(means[member] - gallery.level[member]), member
         if evidence.newest is None or means[member] < gallery.level[member] - levels.level_extra:
             return None
@@ -243,6 +253,12 @@ class Namer:
         if int(np.argmax(now)) == member and self._clears(now, member, evidence.newest_weight, unclear):
             return float(now[member] - gallery.level[member]), member
         return None
+
+    @staticmethod
+    def _suffices(evidence: Evidence, pts_seconds: float) -> bool:
+        """The evidence is new and strong enough for any name. What does not keep a name must not give it back either:
+        it would come and go."""
+        return pts_seconds - evidence.seen_at <= UNSEEN_SECONDS and _faded(evidence, pts_seconds) >= FADED_WEIGHT
 
     def _clears(self, scores: np.ndarray, member: int, weight: float, unclear: float) -> bool:
         levels = self._gallery.levels
@@ -316,6 +332,11 @@ class Namer:
             return None
         scores = self._gallery.scores(evidence.newest)
         return float(scores[int(np.argmax(scores)) if member is None else member])
+
+
+def _faded(evidence: Evidence, pts_seconds: float) -> float:
+    """What is left of its weight now."""
+    return evidence.weight * math.exp(-max(pts_seconds - evidence.seen_at, 0.0) / DECAY_SECONDS)
 
 
 def _lead(scores: np.ndarray, member: int) -> float:

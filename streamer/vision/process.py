@@ -72,11 +72,12 @@ class WorkerProcess:
         """False once the service itself ends the process."""
 
     async def start(self) -> None:
-        """Spawn the process."""
+        """Spawn the process. Raises `OSError`: there are no more processes, files or memory to be had."""
         near, far = socket.socketpair()
+        far_end = Connection(far.detach())
         pipe = self._pipe = _Pipe(lambda message: self._on_message(self, message), self._pipe_ended)
         await asyncio.get_running_loop().create_unix_connection(lambda: pipe, sock=near)
-        self._spawning = asyncio.ensure_future(asyncio.to_thread(self._spawn, Connection(far.detach())))
+        self._spawning = asyncio.ensure_future(asyncio.to_thread(self._spawn, far_end))
         await asyncio.shield(self._spawning)
 
     def _spawn(self, far_end: Connection) -> None:
@@ -131,9 +132,15 @@ class WorkerProcess:
                 await asyncio.wait_for(self.ended.wait(), EXIT_SECONDS)
             last_resort()
         await self.ended.wait()
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # Its pipe may have ended long before it: then it was killed only now.
+        await asyncio.to_thread(process.join, EXIT_SECONDS)
+        try:
+            process.close()
+        except ValueError:
+            log.error("the vision worker (pid %d) does not end, although it was killed", process.pid)
 
     def _pipe_ended(self) -> None:
         # Its exit code is to be known when `ended` is seen.

@@ -203,7 +203,10 @@ class FrameProcessor:
 
     def _undecided(self, person: Person) -> bool:
         """A photo has no second look, and an invented track (no faces) has its name from the start."""
-        return not self._still and self._faces is not None and self._namer.undecided(person.id)
+        if self._still or self._faces is None:
+            return False
+        was = self._namer.was(person.id)
+        return self._namer.undecided(person.id) or (was is not None and self._target.member in (None, was))
 
     def _due_look(self, frame: Frame) -> bool:
         """Whether to look for faces on this frame: at once in a new shot, soon where a name is doubtful."""

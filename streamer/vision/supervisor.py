@@ -291,6 +291,8 @@ class Supervisor:
         except asyncio.CancelledError:
             process.is_wanted = False
             raise
+        except OSError as exc:
+            reason = f"cannot be started ({exc})"
         finally:
             self._process = None
             self._worker_gone(process, reason)
@@ -311,7 +313,7 @@ class Supervisor:
                 return f"has had a frame of stream {session.stream_id} for {limit:.0f} s"
         return None
 
-    def _worker_gone(self, process: WorkerProcess, hang: str | None) -> None:
+    def _worker_gone(self, process: WorkerProcess, reason: str | None) -> None:
         for session in self._sessions.values():
             session.worker_gone()
         gone = VisionUnavailable("the vision worker ended; try again in a few seconds")
@@ -324,7 +326,7 @@ class Supervisor:
             return
         if not process.is_wanted:
             return
-        reason = f"the vision worker {hang or f'ended ({process.exit_text()})'}"
+        reason = f"the vision worker {reason or f'ended ({process.exit_text()})'}"
         log.warning("%s", reason)
         self._set_state(VisionState("restarting", reason, restarts=restarts))
 

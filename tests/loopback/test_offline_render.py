@@ -248,7 +248,8 @@ def test_other_styles_say_so(sight: Sight, tmp_path: Path, how: str) -> None:
 
 def test_a_line_without_a_time_is_no_line(sight: Sight, tmp_path: Path) -> None:
     clip, sidecar = recording(tmp_path, STEADY)
-    for key, value in (("pts", None), ("pts", "soon"), ("pts", float("nan")), ("frame", None), ("tracks", None)):
+    times = [("pts", value) for value in (None, "soon", float("nan"), 1e305)]
+    for key, value in [*times, ("frame", None), ("tracks", None)]:
         with pytest.raises(SourceUnusable, match=rf"line 3: not the JSON of a frame.*{key}"):
             made(sight, clip, changed(sidecar, lambda lines: [*lines[:2], {**lines[2], key: value}]), "hide")  # noqa: B023
 

@@ -136,6 +136,13 @@ def test_the_video_names_nobody(sight: Sight, clip: Path) -> None:
     assert b"in.mp4" not in data
 
 
+def test_a_clip_whose_name_is_no_utf8_is_a_clip(sight: Sight, clip: Path) -> None:
+    odd = clip.with_name(os.fsdecode(b"caf\xe9.mp4"))
+    os.rename(clip, odd)
+    process(order(odd), sight)
+    assert process(order(odd, resume=True), sight).already
+
+
 def test_another_file_under_that_name_is_left_as_it_is(sight: Sight, clip: Path) -> None:
     out = clip.with_name("out.mp4")
     out.write_text("somebody's notes")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import time
 
@@ -14,6 +15,9 @@ from streamer.errors import TrackUnknown, VisionUnavailable
 from streamer.frames import Frame
 from streamer.service.settings import VisionSettings
 from streamer.tracks import Target
+from streamer.vision import process as pipes
+from streamer.vision.known import Known
+from streamer.vision.process import WorkerProcess
 from streamer.vision.supervisor import Supervisor
 
 READY_SECONDS = 60.0
@@ -123,6 +127,20 @@ async def test_a_hanging_worker_is_replaced(tmp_path):
         assert not psutil.pid_exists(pid)
 
 
+async def test_a_worker_that_reads_nothing_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipes, "OUTBOX_BYTES", 1_000_000)
+    async with running(tmp_path, hang_seconds=60.0) as supervisor:
+        await ready(supervisor)
+        pid = supervisor.state.pid
+        os.kill(pid, signal.SIGSTOP)
+        known = Known("m", ("rei",), np.zeros(200, np.int64), np.zeros((200, 512), np.float32))
+        for _ in range(10):
+            supervisor.set_known(known)
+        await until(lambda: supervisor.state.restarts == 1)
+        await ready(supervisor)
+        assert not psutil.pid_exists(pid)
+
+
 async def test_photos_need_an_engine_that_knows_faces(tmp_path):
     async with running(tmp_path) as supervisor:
         with pytest.raises(VisionUnavailable, match="lite"):
@@ -141,6 +159,39 @@ async def test_ending_leaves_no_process_and_no_shared_memory(tmp_path):
     assert not psutil.pid_exists(pid)
     assert supervisor.state.phase == "off"
     assert not {name for name in set(os.listdir("/dev/shm")) - blocks if name.startswith("psm_")}
+
+
+async def test_a_worker_that_outlives_its_pipe_is_ended_all_the_same(tmp_path):
+    """It may take long to end by itself: to free a GPU, or because it hangs while the service gives its pipe up."""
+    pids = []
+
+    def on_message(process: WorkerProcess, _: object) -> None:
+        pids.append(process.pid)
+        os.kill(process.pid, signal.SIGSTOP)
+        raise ValueError("asyncio ends the pipe, and says why")
+
+    process = WorkerProcess(VisionSettings(engine="synthetic"), tmp_path, on_message)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    await process.start()
+    await asyncio.wait_for(process.ended.wait(), READY_SECONDS)
+    assert psutil.pid_exists(pids[0])
+    await asyncio.wait_for(process.aclose(), READY_SECONDS)
+    assert not psutil.pid_exists(pids[0])
+
+
+async def test_a_worker_that_cannot_be_started_now_is_started_later(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        unused = os.dup(0)
+        os.close(unused)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (unused + 2, hard))
+        async with running(tmp_path) as supervisor:
+            await until(lambda: supervisor.state.phase == "restarting")
+            assert "Too many open files" in supervisor.state.reason
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await ready(supervisor)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_the_story_of_a_track_is_told_and_an_unknown_one_is_a_clear_error(tmp_path):

@@ -216,6 +216,42 @@ def test_a_live_hide_hides_from_the_first_frame_of_a_shot_and_lets_strangers_be(
     assert not any(track.undecided for track in settled.tracks), "strangers are strangers soon"
 
 
+def test_a_live_hide_goes_on_while_the_member_turns_away_for_long(
+    models: Models, vision: FrameProcessor, astronaut: np.ndarray
+) -> None:
+    vision.set_known(known(models, eileen=astronaut, tom=photo("Tom_Hanks_54745.png")))
+    facing = cv2.resize(np.random.default_rng(0).integers(0, 255, (12, 20, 3), np.uint8), (640, 360))
+    facing[110:, 200:450] = cv2.resize(astronaut, (250, 250), interpolation=cv2.INTER_AREA)
+    over_the_face = np.zeros((360, 640), np.float32)
+
+    def shown(index: int, picture: np.ndarray) -> tuple[Track, bool]:
+        given = replace(frame(picture, index), pts_seconds=0.75 * index)  # a look on each frame
+        result = vision.step(given)
+        (track,) = result.tracks
+        hidden = planes(draw(given, result, "hide", target))[0] != planes(given.i420)[0]
+        return track, bool(hidden[result.mask(track)].mean() > 0.5)
+
+    target = Target(member="eileen")
+    vision.set_target(target)
+    for index in range(20):
+        track, _ = shown(index, facing)
+    assert track.name == "eileen"
+    assert track.face_xyxy is not None
+    x0, y0, x1, y1 = (round(v) for v in track.face_xyxy)
+    middle, radii = ((x0 + x1) // 2, (y0 + y1) // 2), ((x1 - x0) // 2 + 8, (y1 - y0) // 2 + 8)
+    cv2.ellipse(over_the_face, middle, radii, 0, 0, 360, (1,), -1)
+    over_the_face = cv2.GaussianBlur(over_the_face, (0, 0), 2)
+    for index in range(20, 40):
+        share = min((index - 20) / 8, 1) * over_the_face[..., None]
+        turned = (facing * (1 - share) + share * (30, 40, 60)).astype(np.uint8)
+        track, hidden = shown(index, turned)
+        assert hidden, f"to be seen on frame {index}"
+    assert track.name is None, "no face for long"
+    target = Target(member="tom")
+    vision.set_target(target)
+    assert not shown(40, turned)[1], "she was never him"
+
+
 def vision_of(models: Models, picture: np.ndarray, target: Target, count: int) -> FrameResult:
     """The result of the last of `count` equal pictures."""
     processor = models.processor()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from streamer.vision.known import Known
 from streamer.vision.levels import EMBEDDED_LEVELS
 from streamer.vision.naming import UNSEEN_SECONDS, Namer
 from streamer.vision.quality import FaceQuality
+from streamer.vision.templates import COMFORTABLE_MEMBERS, GALLERY_EXTRA, GROUP_CEILING, GROUP_GAP, Templates
 
 DIMENSION = 64
 MODEL = "mobilefacenet_192-test"
@@ -125,7 +127,15 @@ def test_a_turned_head_does_not_cost_the_name() -> None:
 def test_a_name_ends_when_no_face_is_seen_for_long() -> None:
     namer = Namer(gallery("ann", "bob"))
     now = seen(namer, 1, *[probe(0.75, 0.1)] * 5)
-    assert name_of(namer, 1, now + UNSEEN_SECONDS + 0.1) is None
+    assert namer.was(1) is None
+    for later in (0.1, 0.2, 0.3, 2.0):
+        assert name_of(namer, 1, now + UNSEEN_SECONDS + later) is None, "old evidence does not bring it back"
+        assert namer.was(1) == "ann"
+    namer.set_known(Known(MODEL, ("bob",), np.zeros(1, np.int64), axis(1)[None]))
+    assert namer.was(1) is None, "whose name may not be said any more"
+    namer.set_known(gallery("ann", "bob"))
+    seen(namer, 1, probe(0.75, 0.1), start=now + UNSEEN_SECONDS + 3)
+    assert (name_of(namer, 1, now + UNSEEN_SECONDS + 3), namer.was(1)) == ("ann", None)
 
 
 def test_a_clear_other_face_ends_the_name_at_once() -> None:
@@ -337,3 +347,35 @@ def test_a_look_alike_takes_no_doubted_name() -> None:
         namer.decide([1, 2], now)
     namer.doubt(1)
     assert [said.name for said in namer.decide([1, 2], now).values()] == [None, None]
+
+
+def faces(photos: int, members: int, dimension: int = DIMENSION) -> Known:
+    """Members of one family, each with some photos; the last one has none."""
+    rng = np.random.default_rng(4)
+    vectors = rng.normal(size=(photos, dimension)) + 0.7 * rng.normal(size=dimension)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    owners = rng.integers(0, members - 1, photos)
+    return Known(MODEL, tuple(f"m{number}" for number in range(members)), owners, vectors.astype(np.float32))
+
+
+def test_the_level_of_a_member_is_above_every_photo_of_the_others() -> None:
+    known = faces(300, 12)
+    made = Templates(known, EMBEDDED_LEVELS)
+    nearest = np.full(12, -1.0)
+    for owner, photo in zip(known.owners, known.embeddings, strict=True):
+        scores = made.scores(photo)
+        scores[owner] = -1.0
+        nearest = np.maximum(nearest, scores)
+    assert nearest[-1] == -1.0
+    assert (nearest[:-1] > EMBEDDED_LEVELS.level).any()
+    lowest = EMBEDDED_LEVELS.level + GALLERY_EXTRA * np.log2(12 / COMFORTABLE_MEMBERS)
+    assert np.allclose(made.level, np.maximum(lowest, np.minimum(nearest + GROUP_GAP, GROUP_CEILING)), atol=1e-5)
+    assert np.allclose(Templates(Known.nobody(MODEL), EMBEDDED_LEVELS).level, [])
+
+
+def test_a_large_gallery_is_ready_before_vision_is_taken_for_hanging() -> None:
+    """It is prepared for each stream whenever anything in it changes."""
+    known = faces(2000, 200, dimension=512)
+    began = time.process_time()
+    Templates(known, EMBEDDED_LEVELS)
+    assert time.process_time() - began < 1.0
