@@ -35,15 +35,18 @@ class Hindsight:
         """Of the tracks on the newest frame."""
         self._undecided: set[int] = set()
         """Tracks on the newest frame that may still get a name."""
+        self._named: set[int] = set()
+        """Tracks that had a name once: in doubt they may have been who they were."""
 
     def step(self, frame: Frame, result: FrameResult) -> Iterator[Seen]:
         """One more; gives the frames that have waited long enough."""
         for track in result.tracks:
             if track.name is not None and self._names.get(track.id) != track.name:
                 self._write_back(track)
-            elif not track.undecided and track.id in self._undecided:
+            elif not track.undecided and track.id in self._undecided - self._named:
                 self._settle(track)
         self._names = {track.id: track.name for track in result.tracks}
+        self._named |= {track.id for track in result.tracks if track.name is not None}
         self._undecided = {track.id for track in result.tracks if track.undecided}
         self._waiting.append((frame, result))
         while len(self._waiting) > self.frames:

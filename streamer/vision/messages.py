@@ -1,4 +1,4 @@
-"""What the service and the vision worker say to each other. Small, picklable; pictures go through the ring."""
+"""What the service and the vision worker say to each other. Small, picklable; pictures go through shared memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from streamer.vision.known import Known
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
-    """Make a processor for a stream and attach its ring."""
+    """Make a processor for a stream and attach its memory."""
 
     stream_id: str
-    ring: str
+    memory: str
     capacity: int
     target: Target
     first_track_id: int
@@ -21,17 +21,17 @@ class OpenStream:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeRing:
-    """The stream's pictures grew; attach the new ring, keep the processor."""
+class ChangeMemory:
+    """The stream's pictures grew; attach the new memory, keep the processor."""
 
     stream_id: str
-    ring: str
+    memory: str
     capacity: int
 
 
 @dataclass(frozen=True, slots=True)
 class CloseStream:
-    """Free the stream's processor and ring."""
+    """Free the stream's processor and memory."""
 
     stream_id: str
 
@@ -53,10 +53,9 @@ class ChangeKnown:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Process the picture in a slot of the stream's ring. Answered by `Stepped`."""
+    """Process the picture in the stream's memory. Answered by `Stepped`."""
 
     stream_id: str
-    slot: int
     width: int
     height: int
     frame_index: int
@@ -66,10 +65,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """Answer to `Step`. The label map, if any, lies in the same slot."""
+    """Answer to `Step`. The label map, if any, lies beside the picture."""
 
     stream_id: str
-    slot: int
     result: FrameResult | None
     has_labels: bool
     error: str | None

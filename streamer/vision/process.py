@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OUTBOX_BYTES = 64 << 20
-"""What may wait to be written before a message. A stream has at most one frame out, so only a dead worker fills it."""
+"""What may wait to be written, on top of the largest message. A stream has one frame out at most, so only a worker that
+reads nothing fills it."""
 EXIT_SECONDS = 2.0
 """Time a worker has to end by itself before it is killed."""
 
@@ -164,6 +165,7 @@ class _Pipe(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._chunk = bytearray(1 << 16)
         self._received = bytearray()
+        self._largest = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -191,9 +193,10 @@ class _Pipe(asyncio.BufferedProtocol):
         """See `WorkerProcess.send`. A pipe that has ended takes everything."""
         if self._transport is None:
             return True
-        if self._transport.get_write_buffer_size() > OUTBOX_BYTES:
+        if self._transport.get_write_buffer_size() > OUTBOX_BYTES + self._largest:
             return False
         data = pickle.dumps(message)
+        self._largest = max(self._largest, len(data))  # a gallery of 30,000 photos takes some time to be read
         self._transport.write(self._LENGTH.pack(len(data)) + data)
         return True
 

@@ -18,7 +18,7 @@ from streamer.tracks import FrameResult, Target
 from streamer.vision import messages as msg
 from streamer.vision.known import Known, PhotoReading
 from streamer.vision.process import WorkerProcess
-from streamer.vision.ring import FrameRing, SharedBytes
+from streamer.vision.shared import SharedBytes, SharedFrame
 from streamer.vision.story import TrackStory
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Session:
         self.stream_id = stream_id
         self._supervisor = supervisor
         self._target = target
-        self._ring: FrameRing | None = None
+        self._memory: SharedFrame | None = None
         self._pending: asyncio.Future[FrameResult] | None = None
         self._pending_since = 0.0
         self._next_track_id = 1
@@ -81,11 +81,11 @@ class Session:
         self._supervisor.require_ready()
         if self._pending is not None:
             raise VisionUnavailable("vision still has the frame before; wait for its result")
-        slot = self._write(frame)
+        self._write(frame)
         future: asyncio.Future[FrameResult] = asyncio.get_running_loop().create_future()
         self._pending, self._pending_since = future, time.monotonic()
         self._supervisor.send(
-            msg.Step(self.stream_id, slot, frame.width, frame.height, frame.index, frame.pts_seconds, frame.captured_at)
+            msg.Step(self.stream_id, frame.width, frame.height, frame.index, frame.pts_seconds, frame.captured_at)
         )
         return future
 
@@ -101,14 +101,14 @@ class Session:
         if self._is_open_in_worker:
             self._supervisor.send(msg.CloseStream(self.stream_id))
         self.worker_gone()
-        if self._ring is not None:
-            self._ring.close()
-            self._ring = None
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
 
     def finished(self, answer: msg.Stepped) -> None:
         """The worker answered (called by the supervisor)."""
         future, self._pending = self._pending, None
-        if future is None or future.done() or self._ring is None:
+        if future is None or future.done() or self._memory is None:
             return
         if answer.result is None:
             future.set_exception(VisionError(answer.error or "vision gave no result"))
@@ -116,7 +116,7 @@ class Session:
         result = answer.result
         self._next_track_id = max([self._next_track_id, *(track.id + 1 for track in result.tracks)])
         if answer.has_labels:
-            labels = self._ring.read_labels(answer.slot, result.width, result.height)
+            labels = self._memory.read_labels(result.width, result.height)
             result = replace(result, label_map=labels)
         future.set_result(result)
 
@@ -128,20 +128,20 @@ class Session:
             future.set_exception(VisionUnavailable("the vision worker ended; it is being restarted"))
             future.exception()  # a waiter that gave up already must not cause a warning
 
-    def _write(self, frame: Frame) -> int:
-        if self._ring is None or not self._ring.fits(frame.width, frame.height):
-            old, self._ring = self._ring, FrameRing.create(frame.width, frame.height)
+    def _write(self, frame: Frame) -> None:
+        if self._memory is None or not self._memory.fits(frame.width, frame.height):
+            old, self._memory = self._memory, SharedFrame.create(frame.width, frame.height)
             if old is not None:
-                old.close()  # the worker keeps its mapping until it reads `ChangeRing`
+                old.close()  # the worker keeps its mapping until it reads `ChangeMemory`
             if self._is_open_in_worker:
-                self._supervisor.send(msg.ChangeRing(self.stream_id, self._ring.name, self._ring.capacity))
+                self._supervisor.send(msg.ChangeMemory(self.stream_id, self._memory.name, self._memory.capacity))
         if not self._is_open_in_worker:
-            ring = self._ring
+            memory = self._memory
             self._supervisor.send(
-                msg.OpenStream(self.stream_id, ring.name, ring.capacity, self._target, self._next_track_id)
+                msg.OpenStream(self.stream_id, memory.name, memory.capacity, self._target, self._next_track_id)
             )
             self._is_open_in_worker = True
-        return self._ring.write_frame(frame.i420)
+        self._memory.write_frame(frame.i420)
 
 
 class Supervisor:

@@ -24,7 +24,7 @@ from streamer.frames import Frame
 from streamer.vision import messages as msg
 from streamer.vision.known import Known, PhotoReading
 from streamer.vision.photo_reading import read_encoded
-from streamer.vision.ring import FrameRing, SharedBytes
+from streamer.vision.shared import SharedBytes, SharedFrame
 from streamer.vision.story import TrackStory
 
 if TYPE_CHECKING:
@@ -92,15 +92,15 @@ def _obey(_number: int, _frame: object) -> None:
 
 
 class _Stream:
-    """A stream as the worker sees it: its processor and its ring."""
+    """A stream as the worker sees it: its processor and the memory it shares."""
 
-    def __init__(self, processor: FrameProcessor, ring: FrameRing) -> None:
+    def __init__(self, processor: FrameProcessor, memory: SharedFrame) -> None:
         self.processor = processor
-        self.ring = ring
+        self.memory = memory
 
     def close(self) -> None:
         self.processor.close()
-        self.ring.close()
+        self.memory.close()
 
 
 class Worker:
@@ -120,7 +120,7 @@ class Worker:
             msg.Step: self._step_together,
             msg.OpenStream: self._open,
             msg.CloseStream: self._close_stream,
-            msg.ChangeRing: self._change_ring,
+            msg.ChangeMemory: self._change_memory,
             msg.ChangeTarget: self._change_target,
             msg.ChangeKnown: self._change_known,
             msg.ReadPhoto: self._read_photo,
@@ -146,26 +146,26 @@ class Worker:
 
     def _open(self, message: msg.OpenStream) -> None:
         with contextlib.suppress(FileNotFoundError):  # the stream was closed again before this message was read
-            ring = FrameRing.attach(message.ring, message.capacity)
+            memory = SharedFrame.attach(message.memory, message.capacity)
             processor = self._models.processor(first_track_id=message.first_track_id)
             processor.set_target(message.target)
             if self._known is not None:
                 processor.set_known(self._known)
-            self._streams[message.stream_id] = _Stream(processor, ring)
+            self._streams[message.stream_id] = _Stream(processor, memory)
 
     def _close_stream(self, message: msg.CloseStream) -> None:
         stream = self._streams.pop(message.stream_id, None)
         if stream is not None:
             stream.close()
 
-    def _change_ring(self, message: msg.ChangeRing) -> None:
+    def _change_memory(self, message: msg.ChangeMemory) -> None:
         stream = self._streams.get(message.stream_id)
         if stream is None:
             return
         with contextlib.suppress(FileNotFoundError):
-            ring = FrameRing.attach(message.ring, message.capacity)
-            stream.ring.close()
-            stream.ring = ring
+            memory = SharedFrame.attach(message.memory, message.capacity)
+            stream.memory.close()
+            stream.memory = memory
 
     def _change_target(self, message: msg.ChangeTarget) -> None:
         stream = self._streams.get(message.stream_id)
@@ -205,7 +205,7 @@ class Worker:
 
     def _begin(self, step: msg.Step, stream: _Stream) -> tuple[Frame, Picture]:
         frame = Frame(
-            i420=stream.ring.frame(step.slot, step.width, step.height),
+            i420=stream.memory.frame(step.width, step.height),
             index=step.frame_index,
             pts_seconds=step.pts_seconds,
             captured_at=step.captured_at,
@@ -220,13 +220,13 @@ class Worker:
             return
         has_labels = result.label_map is not None
         if result.label_map is not None:
-            stream.ring.write_labels(step.slot, result.label_map)
-        # The label map went through the ring; pickling it would cost more than finding it.
+            stream.memory.write_labels(result.label_map)
+        # The label map went through shared memory; pickling it would cost more than finding it.
         small = replace(result, label_map=None)
-        self._connection.send(msg.Stepped(step.stream_id, step.slot, small, has_labels, None))
+        self._connection.send(msg.Stepped(step.stream_id, small, has_labels, None))
 
     def _answer_step(self, message: msg.Step, error: str) -> None:
-        self._connection.send(msg.Stepped(message.stream_id, message.slot, None, False, error))
+        self._connection.send(msg.Stepped(message.stream_id, None, False, error))
 
     def _read_photo(self, message: msg.ReadPhoto) -> None:
         block = SharedBytes.attach(message.block)

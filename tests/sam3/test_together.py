@@ -19,13 +19,13 @@ from streamer.vision import messages as msg  # noqa: E402
 from streamer.vision.engines.sam3.engine import Sam3Models  # noqa: E402
 from streamer.vision.engines.sam3.network import Network  # noqa: E402
 from streamer.vision.loading import Models  # noqa: E402
-from streamer.vision.ring import FrameRing  # noqa: E402
+from streamer.vision.shared import SharedFrame  # noqa: E402
 from streamer.vision.worker import MAX_TOGETHER, Worker  # noqa: E402
 from tests.sam3 import tiny  # noqa: E402
 from tests.sam3.conftest import HEIGHT, WIDTH  # noqa: E402
 from tests.sam3.test_engine import Calls, Pictures  # noqa: E402
 
-Rings = Callable[[str], FrameRing]
+Shared = Callable[[str], SharedFrame]
 
 
 @pytest.fixture
@@ -35,32 +35,33 @@ def models(network: Network) -> Models:
 
 
 @pytest.fixture
-def rings() -> Iterator[Rings]:
-    made: dict[str, FrameRing] = {}
+def shared() -> Iterator[Shared]:
+    made: dict[str, SharedFrame] = {}
 
-    def ring(stream: str) -> FrameRing:
+    def memory(stream: str) -> SharedFrame:
         if stream not in made:
-            made[stream] = FrameRing.create(WIDTH, HEIGHT)
+            made[stream] = SharedFrame.create(WIDTH, HEIGHT)
         return made[stream]
 
-    yield ring
+    yield memory
     for each in made.values():
         each.close()
 
 
 def frame(picture: Pictures, stream: str, index: int) -> Frame:
-    bgr = picture(index + 11 * ord(stream)).bgr
+    """Frames of one stream look the same: there is room for one at a time, and here two wait."""
+    bgr = picture(11 * ord(stream)).bgr
     return Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420), index, index / 30, 0.0)
 
 
-def step(rings: Rings, picture: Pictures, stream: str, index: int) -> msg.Step:
-    slot = rings(stream).write_frame(frame(picture, stream, index).i420)
-    return msg.Step(stream, slot, WIDTH, HEIGHT, index, index / 30, 0.0)
+def step(shared: Shared, picture: Pictures, stream: str, index: int) -> msg.Step:
+    shared(stream).write_frame(frame(picture, stream, index).i420)
+    return msg.Step(stream, WIDTH, HEIGHT, index, index / 30, 0.0)
 
 
-def opened(rings: Rings, streams: Sequence[str]) -> list[object]:
+def opened(shared: Shared, streams: Sequence[str]) -> list[object]:
     return [
-        msg.OpenStream(stream, rings(stream).name, rings(stream).capacity, Target(member="rei"), 1)
+        msg.OpenStream(stream, shared(stream).name, shared(stream).capacity, Target(member="rei"), 1)
         for stream in streams
     ]
 
@@ -90,18 +91,18 @@ def alone(models: Models, picture: Pictures, stream: str, frames: range) -> Fram
 
 
 def test_waiting_frames_share_a_batch_and_get_what_each_gets_alone(
-    models: Models, network: Network, rings: Rings, picture: Pictures
+    models: Models, network: Network, shared: Shared, picture: Pictures
 ) -> None:
     streams = "abc"
     images = Calls(network.model.detector_model.vision_encoder)
-    steps = [step(rings, picture, stream, index) for index in range(2) for stream in streams]
-    said = answers(models, [*opened(rings, streams), *steps])
+    steps = [step(shared, picture, stream, index) for index in range(2) for stream in streams]
+    said = answers(models, [*opened(shared, streams), *steps])
     # Of six waiting frames four make a batch, but no stream is in it twice.
     assert images.batches == [3, 3]
     assert [(answer.stream_id, answer.error) for answer in said] == [(stream, None) for stream in "abcabc"]
     for answer in said[3:]:
         expected = alone(models, picture, answer.stream_id, range(2))
-        labels = rings(answer.stream_id).read_labels(answer.slot, WIDTH, HEIGHT)
+        labels = shared(answer.stream_id).read_labels(WIDTH, HEIGHT)
         assert expected.label_map is not None
         assert np.count_nonzero(expected.label_map) > 0
         assert np.count_nonzero(labels != expected.label_map) <= 2  # a logit at the edge may round either way
@@ -111,25 +112,25 @@ def test_waiting_frames_share_a_batch_and_get_what_each_gets_alone(
 
 
 def test_a_batch_has_an_end_and_lets_no_message_be_overtaken(
-    models: Models, network: Network, rings: Rings, picture: Pictures
+    models: Models, network: Network, shared: Shared, picture: Pictures
 ) -> None:
     streams = "abcdef"
     images = Calls(network.model.detector_model.vision_encoder)
-    steps = [step(rings, picture, stream, 0) for stream in streams]
+    steps = [step(shared, picture, stream, 0) for stream in streams]
     told = [*steps[:5], msg.CloseStream("f"), steps[5], msg.CloseStream("a")]
-    said = answers(models, [*opened(rings, streams), *told])
+    said = answers(models, [*opened(shared, streams), *told])
     assert images.batches == [MAX_TOGETHER, 1]
     assert [answer.stream_id for answer in said] == list(streams)
     assert [answer.error is None for answer in said] == [True] * 5 + [False]
 
 
 def test_a_batch_that_does_not_fit_goes_one_by_one(
-    models: Models, network: Network, rings: Rings, picture: Pictures
+    models: Models, network: Network, shared: Shared, picture: Pictures
 ) -> None:
     encoder = network.model.detector_model.vision_encoder
     tiny.refuse_batches(encoder)
     images = Calls(encoder)
-    said = answers(models, [*opened(rings, "ab"), *(step(rings, picture, stream, 0) for stream in "ab")])
+    said = answers(models, [*opened(shared, "ab"), *(step(shared, picture, stream, 0) for stream in "ab")])
     assert images.batches == [1, 1]
     assert [answer.error for answer in said] == [None, None]
     assert all(answer.has_labels for answer in said)

@@ -68,6 +68,18 @@ def test_who_turns_out_to_be_nobody_was_nobody_before() -> None:
     assert [result.tracks[0].undecided for _, result in came] == [False, False, False, True]
 
 
+def test_who_had_a_name_stays_in_doubt() -> None:
+    """Until a contrary face was seen, it may have been the member."""
+    hindsight = Hindsight(64, 64, 10.0)
+    came = []
+    for index, (name, undecided) in enumerate([("rei", False), (None, True), (None, True), (None, False)]):
+        track = Track(1, name, 0.5, "tracked", (0, 0, 9, 9), None, 1, undecided=undecided)
+        result = FrameResult(index, index / 10, 64, 64, "test", True, (track,), None)
+        came += hindsight.step(Frame(np.zeros((96, 64), np.uint8), index, index / 10, 0.0), result)
+    came += hindsight.finish()
+    assert [result.tracks[0].undecided for _, result in came] == [False, True, True, False]
+
+
 def test_a_name_ends_doubt_before_it() -> None:
     hindsight = Hindsight(64, 64, 10.0)
     for index, (name, undecided) in enumerate([(None, True), ("rei", False)]):
