@@ -56,7 +56,7 @@ class _OnnxCounter:
 
     def __init__(self, lite: Any) -> None:
         self._sessions = {name: getattr(lite, name) for name in ("pose", "people", "mesh")}
-        self._gflop = {name: onnx_gflop(Path(session._model_path)) for name, session in self._sessions.items()}
+        self._gflop = {name: onnx_gflop(_model_of(session)) for name, session in self._sessions.items()}
         self._total = 0.0
 
     def __call__(self, work: Callable[[], object]) -> float:
@@ -79,11 +79,21 @@ class _OnnxCounter:
         return counted
 
 
-def onnx_gflop(path: Path) -> float:
-    """GFLOP of one run: two for each multiplication of the convolutions and matrix products."""
+def _model_of(session: Any) -> Path | bytes:
+    """What a session was made of: a file, or a graph that was rearranged when it was loaded."""
+    made_of: bytes | None = session._model_bytes
+    return Path(session._model_path) if made_of is None else made_of
+
+
+def onnx_gflop(source: Path | bytes) -> float:
+    """GFLOP of one run: two for each multiplication of the convolutions and matrix products.
+
+    `source`: an ONNX file, or what would be in it.
+    """
     import onnx
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
+    model = onnx.shape_inference.infer_shapes(model)
     shapes = {
         value.name: [max(axis.dim_value, 1) for axis in value.type.tensor_type.shape.dim]
         for value in [*model.graph.value_info, *model.graph.input, *model.graph.output]

@@ -92,6 +92,17 @@ def test_every_offline_command_is_measured_on_work_that_it_really_did(tmp_path: 
     assert not [child for child in psutil.Process().children(recursive=True) if "streamer" in " ".join(child.cmdline())]
 
 
+@pytest.mark.models
+def test_what_the_lite_engine_costs_is_measured_with_its_arithmetic(model_store: ModelStore, tmp_path: Path) -> None:
+    arguments = ["--data-dir", str(model_store.root.parent), "--engine", "lite", "bench", "engine"]
+    done = CliRunner().invoke(app, [*arguments, "--objects", "1", "--frames", "3", "--json", str(tmp_path / "o.json")])
+    assert done.exit_code == 0, done.exception or done.output
+    stages = json.loads((tmp_path / "o.json").read_text())["engine"]["stages"]
+    assert stages["propagate"]["gflop"] > 0.5, "one pass of the pose network at least"
+    assert stages["propagate"]["cpu_ms_p50"] > 0
+    assert stages["detect"]["gflop"] > 0.05
+
+
 def test_an_engine_without_an_offline_benchmark_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["--data-dir", str(tmp_path), "--engine", "sam3", "bench", "offline"])
     assert done.exit_code == 1
