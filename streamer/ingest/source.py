@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -89,7 +90,7 @@ class Backoff:
         self._next = self._first
 
 
-class ThreadedSource:
+class ThreadedSource(ABC):
     """A source with a thread of its own, which runs `_play` again and again.
 
     `_play` returns at the end of the input, or raises `SourceUnavailable` (tried again with back-off) or
@@ -159,9 +160,9 @@ class ThreadedSource:
         """What it is, for people: JSON-able, credentials redacted."""
         return {"kind": self.kind}
 
+    @abstractmethod
     def _play(self) -> None:
         """Publish frames until the input ends or `_stopping` is set."""
-        raise NotImplementedError
 
     def _publish(self, i420: np.ndarray, pts_seconds: float, captured_at: float, decode_seconds: float) -> None:
         """Hand over one picture; `pts_seconds` is from the timeline."""

@@ -181,8 +181,10 @@ class Namer:
             return evidence.strange > 0
         if not self._gallery.known.embeddings.size:
             return False
+        if not 3 <= evidence.looks < 12:
+            return evidence.looks < 3
         best = float(np.max(self._means(evidence) - self._gallery.level))
-        return evidence.looks < 3 or (best > -self._gallery.levels.hold and evidence.looks < 12)
+        return best > -self._gallery.levels.hold
 
     def decide(self, tracks: Iterable[int], pts_seconds: float) -> dict[int, Naming]:
         """What is said about each of `tracks` now: a name at most once, the best claim first."""

@@ -84,20 +84,19 @@ def track_of(
 
     Args:
         has_mask: the label map has pixels of theirs.
-        undecided: another look may change what is said of them.
+        undecided: they have no name, and another look may bring one.
     """
     # Without a mask the face of the newest look is all that is known, on the frames up to the next one too.
     face_seen = person.face_known or (person.region is None and person.visible)
     face = clip_box(person.face_xyxy, frame.width, frame.height) if face_seen else None
-    name = said.name if said else None
     return Track(
         id=person.id,
-        name=name,
+        name=said.name if said else None,
         similarity=said.similarity if said else None,
         state="tracked" if has_mask else "lost",
         box_xyxy=clip_box(person.box_xyxy, frame.width, frame.height),
         face_xyxy=face,
         label=person.label,
         object_prompt=target.object if person.part is not None and has_mask else None,
-        undecided=undecided and name is None,
+        undecided=undecided,
     )

@@ -203,7 +203,7 @@ class FrameProcessor:
 
     def _undecided(self, person: Person) -> bool:
         """A photo has no second look, and an invented track (no faces) has its name from the start."""
-        if self._still or self._faces is None:
+        if self._still or self._faces is None or self._name(person) is not None:
             return False
         was = self._namer.was(person.id)
         return self._namer.undecided(person.id) or (was is not None and self._target.member in (None, was))

@@ -9,7 +9,32 @@ import numpy as np
 from streamer.frames import i420_bytes
 
 
-class SharedFrame:
+class _Shared:
+    """A block of shared memory. Who created it removes it as well."""
+
+    def __init__(self, block: shared_memory.SharedMemory, owner: bool) -> None:
+        self._open: shared_memory.SharedMemory | None = block
+        self._owner = owner
+        self.name = block.name
+        """For `attach`."""
+
+    @property
+    def _block(self) -> shared_memory.SharedMemory:
+        if self._open is None:
+            raise ValueError("the shared memory is closed")
+        return self._open
+
+    def close(self) -> None:
+        """Detach; the creator also removes the block. Twice is fine."""
+        if self._open is None:
+            return
+        block, self._open = self._open, None
+        block.close()
+        if self._owner:
+            block.unlink()
+
+
+class SharedFrame(_Shared):
     """One block of shared memory with room for an I420 picture and its label map.
 
     The service creates it (`create`) and unlinks it on `close`; the worker attaches by name. Not locked: a stream has
@@ -18,9 +43,9 @@ class SharedFrame:
     """
 
     def __init__(self, block: shared_memory.SharedMemory, capacity: int, owner: bool) -> None:
-        self._block: shared_memory.SharedMemory | None = block
-        self._capacity = capacity
-        self._owner = owner
+        super().__init__(block, owner)
+        self.capacity = capacity
+        """Largest width * height that fits."""
 
     @classmethod
     def create(cls, width: int, height: int) -> SharedFrame:
@@ -34,19 +59,9 @@ class SharedFrame:
         """The block that another process created. Raises `FileNotFoundError` where it is gone already."""
         return cls(shared_memory.SharedMemory(name=name), capacity, owner=False)
 
-    @property
-    def name(self) -> str:
-        """Name of the block, for `attach`."""
-        return self._open_block().name
-
-    @property
-    def capacity(self) -> int:
-        """Largest width * height that fits."""
-        return self._capacity
-
     def fits(self, width: int, height: int) -> bool:
         """There is room for a picture of this size."""
-        return width * height <= self._capacity
+        return width * height <= self.capacity
 
     def write_frame(self, i420: np.ndarray) -> None:
         """Copy an (H * 3 // 2, W) uint8 picture into the block."""
@@ -64,34 +79,15 @@ class SharedFrame:
         """(H, W) uint8 copy of the label map."""
         return self._labels((height, width)).copy()
 
-    def close(self) -> None:
-        """Detach; the creator also removes the block. Twice is fine."""
-        if self._block is None:
-            return
-        block, self._block = self._block, None
-        block.close()
-        if self._owner:
-            block.unlink()
-
-    def _open_block(self) -> shared_memory.SharedMemory:
-        if self._block is None:
-            raise ValueError("the shared frame is closed")
-        return self._block
-
     def _view(self, shape: tuple[int, ...]) -> np.ndarray:
-        return np.ndarray(shape, np.uint8, self._open_block().buf)
+        return np.ndarray(shape, np.uint8, self._block.buf)
 
     def _labels(self, shape: tuple[int, ...]) -> np.ndarray:
-        return np.ndarray(shape, np.uint8, self._open_block().buf, offset=self._capacity * 3 // 2)
+        return np.ndarray(shape, np.uint8, self._block.buf, offset=self.capacity * 3 // 2)
 
 
-class SharedBytes:
+class SharedBytes(_Shared):
     """Bytes in shared memory, for what is too large for a pipe: an uploaded photo. The creator removes them."""
-
-    def __init__(self, block: shared_memory.SharedMemory, owner: bool) -> None:
-        self._block: shared_memory.SharedMemory | None = block
-        self._owner = owner
-        self.name = block.name
 
     @classmethod
     def create(cls, data: bytes) -> SharedBytes:
@@ -107,15 +103,4 @@ class SharedBytes:
 
     def read(self, size: int) -> bytes:
         """Copy of the first `size` bytes."""
-        if self._block is None:
-            raise ValueError("the shared bytes are closed")
         return np.ndarray((size,), np.uint8, self._block.buf).tobytes()
-
-    def close(self) -> None:
-        """Detach; the creator also removes the block. Twice is fine."""
-        if self._block is None:
-            return
-        block, self._block = self._block, None
-        block.close()
-        if self._owner:
-            block.unlink()

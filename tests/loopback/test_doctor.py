@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,6 @@ from streamer import cli
 from streamer.cli_doctor import Check, examine
 from streamer.cli_doctor_ports import port_checks
 from streamer.service.settings import load
-
-
-@pytest.fixture
-def taken_port() -> Iterator[int]:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        yield holder.getsockname()[1]
 
 
 def test_the_doctor_looks_at_everything(data_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from streamer.frames import Frame
 from streamer.offline.hindsight import Hindsight
@@ -57,36 +58,26 @@ def test_an_earlier_name_stays() -> None:
     assert names([{1: "ann"}, {1: None}, {1: "rei"}]) == [{1: "ann"}, {1: "rei"}, {1: "rei"}]
 
 
-def test_who_turns_out_to_be_nobody_was_nobody_before() -> None:
+@pytest.mark.parametrize(
+    ("told", "comes_out"),
+    [
+        pytest.param("? ? - ?", "- - - ?", id="who turns out to be nobody was nobody before"),
+        pytest.param("rei ? ? -", "rei ? ? -", id="who had a name may have been that member until then"),
+        pytest.param("? ? rei", "rei rei rei", id="a name ends the doubt before it"),
+    ],
+)
+def test_doubt(told: str, comes_out: str) -> None:
+    """Of one track: "?" may still get a name, "-" is nobody."""
     hindsight = Hindsight(64, 64, 10.0)
-    came = []
-    for index, (name, undecided) in enumerate([(None, True), (None, True), (None, False), (None, True)]):
-        track = Track(1, name, 0.5, "tracked", (0, 0, 9, 9), None, 1, undecided=undecided)
+    found: list[tuple[Frame, FrameResult]] = []
+    for index, word in enumerate(told.split()):
+        name = None if word in "?-" else word
+        track = Track(1, name, 0.5, "tracked", (0, 0, 9, 9), None, 1, undecided=word == "?")
         result = FrameResult(index, index / 10, 64, 64, "test", True, (track,), None)
-        came += hindsight.step(Frame(np.zeros((96, 64), np.uint8), index, index / 10, 0.0), result)
-    came += hindsight.finish()
-    assert [result.tracks[0].undecided for _, result in came] == [False, False, False, True]
-
-
-def test_who_had_a_name_stays_in_doubt() -> None:
-    """Until a contrary face was seen, it may have been the member."""
-    hindsight = Hindsight(64, 64, 10.0)
-    came = []
-    for index, (name, undecided) in enumerate([("rei", False), (None, True), (None, True), (None, False)]):
-        track = Track(1, name, 0.5, "tracked", (0, 0, 9, 9), None, 1, undecided=undecided)
-        result = FrameResult(index, index / 10, 64, 64, "test", True, (track,), None)
-        came += hindsight.step(Frame(np.zeros((96, 64), np.uint8), index, index / 10, 0.0), result)
-    came += hindsight.finish()
-    assert [result.tracks[0].undecided for _, result in came] == [False, True, True, False]
-
-
-def test_a_name_ends_doubt_before_it() -> None:
-    hindsight = Hindsight(64, 64, 10.0)
-    for index, (name, undecided) in enumerate([(None, True), ("rei", False)]):
-        track = Track(1, name, 0.5, "tracked", (0, 0, 9, 9), None, 1, undecided=undecided)
-        result = FrameResult(index, index / 10, 64, 64, "test", True, (track,), None)
-        assert not list(hindsight.step(Frame(np.zeros((96, 64), np.uint8), index, index / 10, 0.0), result))
-    assert [(r.tracks[0].name, r.tracks[0].undecided) for _, r in hindsight.finish()] == [("rei", False)] * 2
+        found += hindsight.step(Frame(np.zeros((96, 64), np.uint8), index, index / 10, 0.0), result)
+    found += hindsight.finish()
+    tracks = [track for _, result in found for track in result.tracks]
+    assert " ".join(track.name or ("?" if track.undecided else "-") for track in tracks) == comes_out
 
 
 def test_large_pictures_wait_in_less_memory() -> None:

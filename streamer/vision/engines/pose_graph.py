@@ -57,14 +57,13 @@ class _Head:
         self._constants = {constant.name: constant for constant in graph.initializer}
         self._producers = {node.output[0]: node for node in graph.node}
         self._zero, self._six = (self._constant(np.float32(limit)) for limit in (0, 6))
-        rows = 64 // 2 + _OVERLAP
-        x = self._add(self._enlarged(self._halves(_SOURCE_64, 64), 2 * rows), self._halves(_SOURCE_128, 128))
+        x = self._add(self._enlarged(self._halves(_SOURCE_64, 64), 128), self._halves(_SOURCE_128, 128))
         for depthwise, pointwise in _BLOCKS_128:
             x = self._block(x, depthwise, pointwise)
-        x = self._enlarged(x, 4 * rows)
+        x = self._enlarged(x, 256)
         for depthwise, pointwise in _BLOCKS_256:
             x = self._block(x, depthwise, pointwise)
-        self._whole(self._last(x), 4 * rows)
+        self._whole(self._last(x))
 
     def _block(self, x: str, depthwise: str, pointwise: str) -> str:
         kernel, bias = self._weights(depthwise)
@@ -80,22 +79,21 @@ class _Head:
         x = self._conv(x, each, np.zeros(2 * _CHANNELS, np.float32), depthwise=True)
         return self._conv(x, _diagonal(np.ones((1, _CHANNELS, 1, 1), np.float32)), np.tile(bias, 2))
 
-    def _halves(self, source: str, rows: int) -> str:
-        """(1, 8, rows, W) to (1, 16, rows / 2 and the overlap, W)."""
-        reach = rows // 2 + _OVERLAP * rows // 64
-        halves = [self._slice(source, [2], [0], [reach]), self._slice(source, [2], [rows - reach], [rows])]
+    def _halves(self, source: str, side: int) -> str:
+        """(1, 8, side, side) to (1, 16, `_rows`, side)."""
+        rows = _rows(side)
+        halves = [self._slice(source, [2], [0], [rows]), self._slice(source, [2], [side - rows], [side])]
         return self._node("Concat", halves, axis=1)
 
-    def _whole(self, x: str, rows: int) -> None:
-        """(1, 2, 128 and the overlap, W) to (1, 1, 256, W), which is what the rest of the graph goes on with."""
+    def _whole(self, x: str) -> None:
+        """(1, 2, `_rows`, 256) to (1, 1, 256, 256), which is what the rest of the graph goes on with."""
         upper = self._slice(x, [1, 2], [0, 0], [1, 128])
-        lower = self._slice(x, [1, 2], [1, rows - 128], [2, rows])
+        lower = self._slice(x, [1, 2], [1, _rows(256) - 128], [2, _rows(256)])
         self.nodes.append(helper.make_node("Concat", [upper, lower], [_LAST], axis=2))
 
-    def _enlarged(self, x: str, rows: int) -> str:
-        """To twice as many rows and columns: `rows` of them."""
-        width = {2 * (32 + _OVERLAP): 128, 4 * (32 + _OVERLAP): 256}[rows]
-        size = self._constant(np.array([1, 2 * _CHANNELS, rows, width], np.int64))
+    def _enlarged(self, x: str, side: int) -> str:
+        """To twice as many rows and columns: of a picture of `side` x `side`."""
+        size = self._constant(np.array([1, 2 * _CHANNELS, _rows(side), side], np.int64))
         how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
         return self._node("Resize", [x, "", "", size], **how)
 
@@ -134,6 +132,11 @@ class _Head:
         # Weights are stored in 16 bits, each with its own Cast.
         stored = self._constants[self._producers[kernel].input[0]]
         return _array(stored), _array(self._constants[bias])
+
+
+def _rows(side: int) -> int:
+    """Of each half of a picture of `side` rows."""
+    return side // 2 + _OVERLAP * side // 64
 
 
 def _array(constant: TensorProto) -> np.ndarray:
