@@ -19,9 +19,10 @@ from skimage import data as skimage_data  # noqa: E402
 from streamer import IdentityAwareSegmentation  # noqa: E402
 from streamer.cli import app  # noqa: E402
 from streamer.contract import decode_mask  # noqa: E402
-from streamer.errors import PhotoRefused  # noqa: E402
+from streamer.errors import ModelMissing, PhotoRefused  # noqa: E402
 from streamer.frames import Frame  # noqa: E402
 from streamer.offline import album, photo  # noqa: E402
+from streamer.offline.api import ModelSize  # noqa: E402
 from streamer.offline.cast import Cast  # noqa: E402
 from streamer.offline.photo import PhotoOrder  # noqa: E402
 from streamer.offline.results import ImageResult  # noqa: E402
@@ -272,3 +273,16 @@ def test_a_folder_of_photos_from_the_command_line(
     assert [bool(photo["refused"]) for photo in said["photos"]] == [False, False, True, False, False, False]
     assert all(0 < photo["seconds"] < said["seconds"] for photo in said["photos"] if photo["seen"])
     assert len(list(out.glob("*/result.json"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("model_size", "checkpoint"),
+    [("large", "sam3"), ("base", "sam2.1-hiera-base-plus"), ("small", "sam2.1-hiera-small"), ("tiny", "edgetam")],
+)
+def test_each_model_size_has_its_checkpoint(data_dir: Path, model_size: ModelSize, checkpoint: str) -> None:
+    """Without weights on the machine, what is missing is said by name, with the command that fetches it."""
+    with (
+        IdentityAwareSegmentation("sam3", model_size, device="cpu", dtype="float32", data_dir=data_dir) as made,
+        pytest.raises(ModelMissing, match=rf"{checkpoint} is not here; run `streamer models pull .*{checkpoint}`"),
+    ):
+        made.segment_image(np.zeros((64, 64, 3), np.uint8), "rei")
