@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Generic, TypeVar
 
@@ -48,16 +49,23 @@ class LatestSlot(Generic[T]):
                 raise TimeoutError
             return self._take()
 
-    async def aget(self) -> T:
-        """Take the newest item, waiting in this task (one task at a time). Raises `Closed`."""
+    async def aget(self, patience: float = 0.0) -> T:
+        """Take the newest item, waiting in this task (one task at a time). Raises `Closed`.
+
+        `patience`: seconds for which an item that is there already is left, so that a newer one may take its place.
+        """
         loop = asyncio.get_running_loop()
         while True:
             with self._condition:
-                if self._full or self._closed:
+                if self._closed or (self._full and patience <= 0):
                     return self._take()
                 event = asyncio.Event()
                 self._waiter = (loop, event)
-            await event.wait()
+                limit = patience if self._full else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit):
+                    await event.wait()
+            patience = 0.0
 
     def close(self) -> None:
         """Wake every taker with `Closed` and forget the item. Twice is fine."""

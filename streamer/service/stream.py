@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from streamer.channels import Closed, LatestSlot, Mailbox
+from streamer.channels import Closed, Mailbox
 from streamer.contract import result_json
 from streamer.egress.encoder import RenderJob, RenderStats, StreamEncoder
 from streamer.egress.recorder import Recorder
@@ -30,6 +30,7 @@ from streamer.errors import (
 from streamer.frames import Frame
 from streamer.ingest.source import Source
 from streamer.ingest.whip import WhipSource
+from streamer.service.frame_slot import FrameSlot, Patience
 from streamer.service.settings import Settings
 from streamer.service.stats import RateMeter, StageTimes
 from streamer.tracks import PRIVATE_STYLES, FrameResult, Style, Target, Track
@@ -41,18 +42,6 @@ EVENTS_BACKLOG = 8
 """Results that may wait for the JSON encoder, and lines for one subscriber; the oldest makes room."""
 SOURCE_LOOK_SECONDS = 1.0
 """Without a frame for so long we look whether one will ever come; what came last is encoded by then."""
-
-
-class FrameSlot(LatestSlot[Frame]):
-    """The newest frame of a source; counts the rate at which they come. Bound: 1. Policy: newest wins."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rate = RateMeter()
-
-    def put(self, item: Frame) -> None:
-        self.rate.tick()
-        super().put(item)
 
 
 class Stream:
@@ -81,6 +70,7 @@ class Stream:
         self._vision = vision
         self._recordings = recordings
         self._frames = FrameSlot()
+        self._patience = Patience(self._frames)
         self._session = vision.open(stream_id, target)
         self._encoder = StreamEncoder(asyncio.get_running_loop(), settings.video, on_rendered=self._rendered)
         self._viewers = Viewers(self._encoder, settings)
@@ -120,6 +110,7 @@ class Stream:
             if result is not None:
                 stages |= result.stage_seconds
                 self._seen_rate.tick()
+                self._patience.took(time.monotonic() - taken_at)
             self._stages.add(stages)
             self._latest = result or self._nothing_seen(frame)
             if self._subscribers:
@@ -131,7 +122,7 @@ class Stream:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SOURCE_LOOK_SECONDS):
-                    return await self._frames.aget()
+                    return await self._frames.aget(self._patience.seconds())
             if self.source.over:
                 async with self._recording_lock:
                     await self._close_recorder(self._why_over())

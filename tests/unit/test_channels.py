@@ -25,6 +25,35 @@ async def test_slot_hands_items_from_a_thread_to_a_task():
     assert await asyncio.wait_for(slot.aget(), 2) == 7
 
 
+async def test_patience_gives_the_item_that_comes_meanwhile():
+    slot = LatestSlot[int]()
+    slot.put(1)
+    threading.Timer(0.02, slot.put, [2]).start()
+    assert await asyncio.wait_for(slot.aget(patience=10), 2) == 2
+    assert slot.dropped == 1
+
+
+async def test_patience_ends_with_the_item_that_is_there():
+    slot = LatestSlot[int]()
+    slot.put(1)
+    assert await asyncio.wait_for(slot.aget(patience=0.01), 2) == 1
+    assert slot.dropped == 0
+
+
+async def test_patience_does_not_hold_up_the_first_item():
+    slot = LatestSlot[int]()
+    threading.Timer(0.02, slot.put, [1]).start()
+    assert await asyncio.wait_for(slot.aget(patience=60), 2) == 1
+
+
+async def test_closing_ends_patience():
+    slot = LatestSlot[int]()
+    slot.put(1)
+    threading.Timer(0.02, slot.close).start()
+    with pytest.raises(Closed):
+        await asyncio.wait_for(slot.aget(patience=60), 2)
+
+
 async def test_closing_wakes_a_waiting_task_and_a_waiting_thread():
     slot = LatestSlot[int]()
     woken = threading.Event()
