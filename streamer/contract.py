@@ -24,11 +24,12 @@ def decode_mask(rle: dict[str, Any]) -> np.ndarray:
     return decoded.astype(bool)
 
 
-def result_json(result: FrameResult) -> dict[str, Any]:
+def result_json(result: FrameResult, *, sidecar: bool = False) -> dict[str, Any]:
     """The contract's object. About 1 ms a track at 1280x720: call it off the event loop.
 
-    So that a render hides everybody whom the stream hid, it has two more members where there is something to say:
-    `"between_shots": true` where two shots mix, and `"people"`, the mask of people who are no track (style `only`).
+    So that a render hides everybody whom the stream hid, it has more members where there is something to say:
+    `"between_shots": true` where two shots mix, `"people"`, the mask of people who are no track (style `only`), and in
+    a sidecar `"undecided"`, the ids of nameless tracks that may turn out to be a member.
     """
     said = {
         "v": VERSION,
@@ -41,6 +42,9 @@ def result_json(result: FrameResult) -> dict[str, Any]:
     }
     if result.between_shots:
         said["between_shots"] = True
+    undecided = [track.id for track in result.tracks if track.undecided]
+    if sidecar and undecided:
+        said["undecided"] = undecided
     if result.label_map is not None:
         strangers = (result.label_map & np.uint8(LABEL_TRACK | LABEL_PERSON)) == LABEL_PERSON
         if strangers.any():

@@ -274,4 +274,4 @@ class _Renderer:
 
 def _json_line(job: RenderJob) -> bytes:
     result = job.result or FrameResult.nothing(job.frame)
-    return json.dumps(result_json(result), separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(result_json(result, sidecar=True), separators=(",", ":"), ensure_ascii=False).encode()

@@ -50,7 +50,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 
 def line(result: FrameResult, source_seconds: float | None = None, made_of: dict[str, Any] | None = None) -> bytes:
     """The contract's JSON of one frame, without an end of line."""
-    said = result_json(result)
+    said = result_json(result, sidecar=True)
     if source_seconds is not None:
         said[SOURCE_PTS] = round(source_seconds, 6)
     if made_of is not None:
@@ -121,6 +121,7 @@ def _result(said: dict[str, Any], masks: bool) -> FrameResult:
     width, height = (int(side) for side in said["size"])
     labels: np.ndarray | None = None
     tracks = []
+    undecided = frozenset(said.get("undecided", ()))
     for number, told in enumerate(said["tracks"][:MAX_TRACKS]):
         label = number + 1
         seen = masks and told["state"] == "tracked"
@@ -143,6 +144,7 @@ def _result(said: dict[str, Any], masks: bool) -> FrameResult:
                 face_xyxy=None if told["face"] is None else _box(told["face"]),
                 label=label,
                 object_prompt=None if part is None else part["prompt"],
+                undecided=told["id"] in undecided,
             )
         )
     if masks and said.get(PEOPLE) is not None:

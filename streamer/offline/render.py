@@ -181,7 +181,7 @@ def _cast(order: RenderOrder, story: _Story) -> Cast:
             f"{story.path} names nobody, so hide would hide nobody; search the clip again: streamer video"
         )
     # Where nobody was ever seen, every style still says so, frame by frame.
-    return Cast(members or ("nobody",), story.prompt, style == "only")
+    return Cast.of(members or ("nobody",), story.prompt, style)
 
 
 def _counted(items: Iterator[Seen | Sound], meter: Meter) -> Iterator[Seen | Sound]:

@@ -108,6 +108,22 @@ def test_hide_hides_from_where_the_person_came_in_not_from_where_the_stream_knew
     assert min(sharp[:3]) > 0.7 > 0.3 > max(sharp[3:])
 
 
+def test_hide_hides_who_lost_the_name_and_may_still_be_the_member(sight: Sight, tmp_path: Path) -> None:
+    """Who turns away for long has no name until the face is seen again. A stream frosts them, and so must this."""
+    clip = media.video(tmp_path / "in.mp4", times_ms=range(0, 600, 40))
+    sidecar = told(sight, clip)
+    lines = [json.loads(line) for line in sidecar.read_text().splitlines()]
+    everywhere = encode_mask(np.ones(lines[0]["size"][::-1], bool))
+    for number, line in enumerate(lines):
+        line["tracks"][0].update(mask=everywhere, name="rei" if number < 5 else None)
+    sidecar.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert min(made(sight, clip, sidecar, "hide")[5:]) > 0.7, "they have turned out to be nobody"
+    for line in lines[5:]:
+        line["undecided"] = [line["tracks"][0]["id"]]
+    sidecar.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert max(made(sight, clip, sidecar, "hide")) < 0.3
+
+
 @pytest.mark.parametrize("style", [*PRIVATE, "annotated"])
 def test_the_sidecar_of_a_clip_of_another_size_is_refused(sight: Sight, tmp_path: Path, style: Style) -> None:
     sidecar = told(sight, media.video(tmp_path / "other.mp4", size=(320, 180)))

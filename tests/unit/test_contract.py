@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,18 @@ def test_planes_are_views_of_the_whole_picture_also_when_the_height_is_no_multip
         y[...], u[...], v[...] = 1, 2, 3
         assert sorted({int(n) for n in np.unique(i420)}) == [1, 2, 3]
         assert not (i420 == 0).any()
+
+
+def test_who_may_turn_out_to_be_a_member_is_known_from_a_sidecars_line():
+    tracks = tuple(
+        Track(number, None, None, "lost", (0, 0, 4, 4), None, place, undecided=number == 7)
+        for place, number in enumerate((5, 7), 1)
+    )
+    result = FrameResult(0, 0.0, 8, 4, "lite", False, tracks, None)
+    assert lines.result(lines.parsed(Path("x.jsonl"), 1, lines.line(result))) == result
+    assert "undecided" not in result_json(result), "the public object is the contract's"
+    sure = replace(result, tracks=tracks[:1])
+    assert b"undecided" not in lines.line(sure)
 
 
 def test_a_picture_between_two_shots_is_known_as_one_from_its_line():
