@@ -11,6 +11,9 @@ from streamer.service.stats import RateMeter
 
 PATIENCE = 1 / 8
 """Of the time that vision takes for a frame: so long it may wait for a fresher one."""
+LATE = 1 / 2
+"""Of the time between two frames: a frame that is so late is not waited for any more. To give up on one that is a little
+late would be the worst of both: the time is lost, and the old frame taken."""
 SLOW_FRAMES = 8
 """Vision's time is averaged over about so many frames: a look for faces now and then does not make it slow."""
 
@@ -56,4 +59,4 @@ class Patience:
         """How long to leave a frame that waits; 0: take it."""
         due, gap = self._slot.next_due()
         most = PATIENCE * self._busy_seconds
-        return most if self._busy_seconds > gap and due <= most else 0.0
+        return max(due + LATE * gap, 0.0) if self._busy_seconds > gap and due <= most else 0.0

@@ -82,5 +82,22 @@ def test_one_long_look_does_not_make_vision_slow() -> None:
     assert patience.seconds() == 0
 
 
+def test_a_frame_that_is_a_little_late_is_still_waited_for() -> None:
+    camera = Camera()
+    camera.run_until(2.0)
+    patience = Patience(camera.slot)
+    for _ in range(50):
+        patience.took(0.1)
+    newest, due = camera.newest_at, camera.next_at
+    camera.now = newest + GAP / 2
+    assert patience.seconds() == 0, "not due soon"
+    camera.now = due - 0.012
+    assert camera.now + patience.seconds() > due + 0.01
+    camera.now = due + 0.005
+    assert camera.now + patience.seconds() > due + 0.01
+    camera.now = due + GAP
+    assert patience.seconds() == 0, "it is not coming"
+
+
 def test_before_the_first_frame_nothing_is_waited_for() -> None:
     assert Patience(Camera().slot).seconds() == 0
