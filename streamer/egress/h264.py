@@ -22,7 +22,8 @@ _TIME_BASE = Fraction(1, 90_000)
 _X264_PARAMS = "aq-mode=0:no-deblock=0:scenecut=0:weightp=0:no-dct-decimate=1"
 """On top of the preset. Deblocking, which `ultrafast` leaves out, is worth 0.5 dB for 0.3 ms; without adaptive
 quantisation the luma is 0.4-0.8 dB closer; the analysis behind scene cuts and weighted prediction buys nothing when no
-frame may wait; looking for blocks not worth their bits costs 3 % of the time and gains nothing. Sub-pixel search (`superfast`) is worth 0.4 dB on noisy cameras and costs 3 ms a frame at 720p."""
+frame may wait; looking for blocks that are not worth their bits costs 3 % of the time and gains nothing. Sub-pixel
+search (`superfast`) is worth 0.4 dB on noisy cameras and costs 3 ms a frame at 720p."""
 _CPU_AVX2, _CPU_AVX512 = 11, 13
 """As OpenCV numbers them (it does not name them in Python)."""
 _SMALL_PIXELS = 1280 * 720
