@@ -12,8 +12,8 @@ from streamer.service.stats import RateMeter
 PATIENCE = 1 / 8
 """Of the time that vision takes for a frame: so long it may wait for a fresher one."""
 LATE = 1 / 2
-"""Of the time between two frames: one that is so late is not waited for any more. To give up on one that is a little late
-would be the worst of both: the time is lost, and the old frame taken."""
+"""Of the time between two frames: one that is so late is not waited for any more. To give up on one that is only a
+little late would be the worst of both: the time is lost, and the old frame taken."""
 SLOW_FRAMES = 8
 """Vision's time is averaged over about so many frames: a look for faces now and then does not make it slow."""
 
