@@ -8,7 +8,7 @@ import datetime
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Stream:
         self.source = source
         self.target = target
         self.style: Style = style
+        self._changed_by: dict[str, int] = {}
         self.created_at = datetime.datetime.now(datetime.UTC)
         self._settings = settings
         self._vision = vision
@@ -168,9 +169,18 @@ class Stream:
 
     # What a client may change while it runs
 
-    def set_target(self, target: Target, style: Style) -> None:
-        """Follow another member or object, or draw differently, from the next frame on. Checked by the caller."""
-        self.style = style
+    def change(self, wanted: Mapping[str, Any], request: int) -> None:
+        """Follow another member or object, or draw differently, from the next frame on. Checked by the caller.
+
+        Args:
+            wanted: of `member`, `object` and `style` those that change.
+            request: rises from one request to the next; what a later one has changed stays.
+        """
+        new = {key: value for key, value in wanted.items() if self._changed_by.get(key, 0) < request}
+        self._changed_by |= dict.fromkeys(new, request)
+        self.style = new.get("style", self.style)
+        member, phrase = new.get("member", self.target.member), new.get("object", self.target.object)
+        target = Target(member, phrase, everybody=self.style == "only")
         if target != self.target:
             self.target = target
             self._session.set_target(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -50,6 +51,7 @@ class Streams:
         self._before_demo = before_demo
         self._streams: dict[str, Stream] = {}
         self._starting = 0
+        self._requests = itertools.count(1)
 
     def all(self) -> list[Stream]:
         """Every stream, oldest first."""
@@ -83,7 +85,7 @@ class Streams:
             checked = check_style(style or "annotated")
             if source.get("kind") == "demo":
                 await self._before_demo()
-            target = await self._target(member, object, checked)
+            target = Target(await self._member_name(member), await self._phrase(object), everybody=checked == "only")
             opened = await asyncio.to_thread(make_source, source, self._settings)
             stream = Stream(
                 secrets.token_hex(4),
@@ -109,11 +111,20 @@ class Streams:
         object: str | Unset | None = UNSET,
         style: str | Unset = UNSET,
     ) -> None:
-        """Change what a stream shows while it runs; what is UNSET stays. Raises as `create` does."""
-        wanted_style = stream.style if isinstance(style, Unset) else check_style(style)
-        wanted_member = stream.target.member if isinstance(member, Unset) else member
-        wanted_object = stream.target.object if isinstance(object, Unset) else object
-        stream.set_target(await self._target(wanted_member, wanted_object, wanted_style), wanted_style)
+        """Change what a stream shows while it runs; what is UNSET stays. Raises as `create` does.
+
+        Of two changes of the same thing the one that was asked for later holds, however long the other has to wait for
+        vision.
+        """
+        request = next(self._requests)
+        change: dict[str, Any] = {}
+        if not isinstance(style, Unset):
+            change["style"] = check_style(style)
+        if not isinstance(member, Unset):
+            change["member"] = await self._member_name(member)
+        if not isinstance(object, Unset):
+            change["object"] = await self._phrase(object)
+        stream.change(change, request)
 
     async def remove(self, stream_id: str) -> None:
         """End a stream and everything of it. Raises `StreamUnknown`."""
@@ -141,17 +152,16 @@ class Streams:
         finally:
             self._streams.pop(stream.id, None)
 
-    async def _target(self, member: str | None, object: str | None, style: Style) -> Target:
-        name = None if member is None else await self._member_name(member)
-        phrase = (object or "").strip() or None
+    async def _phrase(self, wanted: str | None) -> str | None:
+        phrase = (wanted or "").strip() or None
         if phrase is not None:
             if self._settings.vision.engine == "none":
                 raise PromptUnsupported(f"engine none segments nothing, so no {phrase!r}; use engine lite or sam3")
             await self._vision.check_phrase(phrase)
-        return Target(name, phrase, everybody=style == "only")
+        return phrase
 
-    async def _member_name(self, wanted: str) -> str:
-        return (await asyncio.to_thread(self._gallery.member, wanted)).name
+    async def _member_name(self, wanted: str | None) -> str | None:
+        return None if wanted is None else (await asyncio.to_thread(self._gallery.member, wanted)).name
 
 
 def check_style(style: str) -> Style:

@@ -176,6 +176,30 @@ async def test_what_cannot_be_shown_is_refused_and_leaves_nothing(data_dir: Path
             await streams.remove(stream.id)
 
 
+async def test_a_change_that_waited_for_vision_takes_nothing_back(data_dir: Path) -> None:
+    async with running(data_dir) as services:
+        stream = await services.streams.create({"kind": "demo"})
+        phrase = asyncio.create_task(services.streams.update(stream, object="shirt"))
+        await asyncio.sleep(0)
+        assert services.vision.state.phase == "starting", "the phrase is checked by an engine that is not there yet"
+        await services.streams.update(stream, style="hide")
+        await phrase
+        assert (stream.style, stream.target.object) == ("hide", "shirt")
+
+
+async def test_of_two_changes_of_one_thing_the_later_one_holds(data_dir: Path) -> None:
+    async with running(data_dir) as services:
+        stream = await services.streams.create({"kind": "demo"})
+        phrase = asyncio.create_task(services.streams.update(stream, object="shirt"))
+        await asyncio.sleep(0)
+        await services.streams.update(stream, object=None, style="only")
+        await phrase
+        assert (stream.style, stream.target.object, stream.target.everybody) == ("only", None, True)
+        with pytest.raises(PromptUnsupported):
+            await services.streams.update(stream, object="hat", style="blurred")
+        assert (stream.style, stream.target.object) == ("only", None), "all of a change or nothing"
+
+
 async def test_a_broken_stream_leaves_its_neighbour_alone(data_dir: Path, tmp_path: Path) -> None:
     blank = media.undecodable(tmp_path / "blank.mp4")
     async with running(data_dir) as services:
