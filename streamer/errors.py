@@ -76,6 +76,10 @@ class VisionUnavailable(VisionError):
     """The vision worker is starting, restarting or stalled."""
 
 
+class SharedMemoryFull(VisionUnavailable):
+    """The system has no shared memory left for what goes to the vision worker."""
+
+
 class ModelMissing(VisionError):
     """A model file is absent, cannot be fetched, or fails its hash."""
 

@@ -22,6 +22,7 @@ from streamer.egress.whep import Viewers
 from streamer.errors import (
     RecordingUnknown,
     SessionUnknown,
+    SharedMemoryFull,
     SourceUnavailable,
     StreamConflict,
     VisionError,
@@ -150,13 +151,20 @@ class Stream:
                 self._stalled = future
                 return None, "vision stalled"
             return future.result(), None
+        except SharedMemoryFull as exc:
+            return None, self._unseen(frame, exc, "no shared memory for vision")
         except VisionUnavailable:
             self._vision_drops += 1
             return None, self._vision.notice() or "vision restarting"
         except VisionError as exc:
-            self._vision_drops += 1
-            log.warning("stream %s frame %d: %s", self.id, frame.index, exc)
-            return None, "vision error"
+            return None, self._unseen(frame, exc, "vision error")
+
+    def _unseen(self, frame: Frame, error: VisionError, notice: str) -> str:
+        """`notice`; in the log the error is told of once, however many frames it lasts."""
+        self._vision_drops += 1
+        if notice != self._notice:
+            log.warning("stream %s frame %d: %s", self.id, frame.index, error)
+        return notice
 
     def _nothing_seen(self, frame: Frame) -> FrameResult:
         return FrameResult.nothing(frame, self._settings.vision.engine)

@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from multiprocessing import shared_memory
+from pathlib import Path
 
 import numpy as np
 
+from streamer.errors import SharedMemoryFull
 from streamer.frames import i420_bytes
+
+_FILES = Path("/dev/shm")
+"""Where Linux keeps shared memory. https://man7.org/linux/man-pages/man7/shm_overview.7.html"""
+
+
+def _create(size: int, what: str) -> shared_memory.SharedMemory:
+    """A block whose memory is really there. Raises `SharedMemoryFull`: `what` does not fit."""
+    block = shared_memory.SharedMemory(create=True, size=size)
+    try:
+        _reserve(block)
+    except OSError as exc:
+        block.close()
+        block.unlink()
+        if exc.errno not in (errno.ENOSPC, errno.ENOMEM):
+            raise
+        raise SharedMemoryFull(
+            f"no room for {what} in shared memory: it takes {size / 1e6:.1f} MB, and {_FILES} has "
+            f"{shutil.disk_usage(_FILES).free / 1e6:.1f} MB left; make it larger (docker run --shm-size=512m)"
+        ) from exc
+    return block
+
+
+def _reserve(block: shared_memory.SharedMemory) -> None:
+    """Where there is no room (a container has 64 MB) this fails, and not, by SIGBUS, who writes to it later."""
+    path = _FILES / block.name
+    if not path.exists():
+        return  # a system that keeps it elsewhere
+    file = os.open(path, os.O_RDWR)
+    try:
+        os.posix_fallocate(file, 0, block.size)
+    finally:
+        os.close(file)
 
 
 class _Shared:
@@ -49,10 +86,10 @@ class SharedFrame(_Shared):
 
     @classmethod
     def create(cls, width: int, height: int) -> SharedFrame:
-        """A new block for pictures of up to `width` x `height` pixels."""
+        """A new block for pictures of up to `width` x `height` pixels. Raises `SharedMemoryFull`."""
         capacity = width * height
         size = i420_bytes(width, height) + capacity
-        return cls(shared_memory.SharedMemory(create=True, size=size), capacity, owner=True)
+        return cls(_create(size, f"pictures of {width}x{height}"), capacity, owner=True)
 
     @classmethod
     def attach(cls, name: str, capacity: int) -> SharedFrame:
@@ -91,8 +128,8 @@ class SharedBytes(_Shared):
 
     @classmethod
     def create(cls, data: bytes) -> SharedBytes:
-        """A block that holds `data`."""
-        block = shared_memory.SharedMemory(create=True, size=max(1, len(data)))
+        """A block that holds `data`. Raises `SharedMemoryFull`."""
+        block = _create(max(1, len(data)), "a photo")
         np.ndarray((len(data),), np.uint8, block.buf)[...] = np.frombuffer(data, np.uint8)
         return cls(block, owner=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -32,6 +33,7 @@ from streamer.service.app import create_app
 from streamer.service.services import Services
 from streamer.service.settings import load
 from streamer.service.stream import Stream
+from streamer.vision import shared
 from tests import media
 from tests.peers import Viewer
 
@@ -113,6 +115,28 @@ async def test_a_style_that_hides_shows_nothing_while_vision_is_away(data_dir: P
                 assert detail(await stream.snapshot()) > 3 * hidden
             finally:
                 os.kill(pid, signal.SIGCONT)
+
+
+async def test_without_room_in_shared_memory_the_video_goes_on_and_vision_comes_back_with_it(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A container has 64 MB of it. To write to more ends a process, and it would be the service."""
+
+    def full(_block: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with running(data_dir) as services:
+        await services.vision.wait_ready()
+        with monkeypatch.context() as patch:
+            patch.setattr(shared, "_reserve", full)
+            stream = await services.streams.create({"kind": "demo"})
+            await until(lambda: stream.info()["vision"]["notice"] == "no shared memory for vision")
+            await until(lambda: stream.info()["dropped"]["vision"] > 10)
+            assert await stream.snapshot()
+            told = [line for line in caplog.messages if "no room for pictures of" in line]
+            assert len(told) == 1, "not a line a frame"
+            assert "--shm-size" in told[0]
+        await until(lambda: sees(stream))
 
 
 async def test_a_slow_engine_lowers_the_rate_not_the_age_of_frames(data_dir: Path) -> None:

@@ -1,8 +1,12 @@
+import math
 import multiprocessing.shared_memory
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from streamer.errors import VisionError
 from streamer.vision.shared import SharedBytes, SharedFrame
 
 
@@ -20,6 +24,16 @@ def test_pictures_and_labels_cross_by_name_and_do_not_touch():
     finally:
         far.close()
         shared.close()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory has no file system of its own here")
+def test_what_the_system_has_no_room_for_is_refused_not_killed_for():
+    """Writing to shared memory that is not there ends a process by SIGBUS. Containers have 64 MB by default."""
+    much = shutil.disk_usage("/dev/shm").total + 2**20
+    side = math.isqrt(much) // 2 * 2
+    with pytest.raises(VisionError, match=rf"no room for pictures of {side}x{side} .*/dev/shm.*--shm-size"):
+        SharedFrame.create(side, side)
+    assert not [path for path in Path("/dev/shm").iterdir() if path.stat().st_size > much]
 
 
 def test_smaller_pictures_fit_larger_do_not():
