@@ -86,6 +86,7 @@ def examine(settings: Settings) -> Iterator[Check]:
 
     yield from port_checks(settings)
     yield _udp()
+    yield from _shared_memory(settings)
     yield _streamlit()
     yield _chromium()
 
@@ -265,6 +266,22 @@ def _udp() -> Check:
     except OSError as exc:
         return Check("UDP on loopback", "fail", str(exc), "allow UDP on 127.0.0.1: live video needs it")
     return Check("UDP on loopback", "ok" if arrived else "fail", "datagrams arrive" if arrived else "garbled")
+
+
+def _shared_memory(settings: Settings) -> Iterator[Check]:
+    from streamer.vision.shared import MAKE_LARGER, SharedFrame, free_bytes
+
+    free = free_bytes()
+    if free is None:
+        return
+    video, streams = settings.video, settings.service.max_streams
+    needed = streams * SharedFrame.size(video.max_width, video.max_height)
+    size = f"{video.max_width}x{video.max_height}"
+    found = f"{free / 1e6:.0f} MB free; {streams} streams of {size} take {needed / 1e6:.0f} MB"
+    if free < needed:
+        yield Check("shared memory", "warn", found, f"streams without a place in it have no vision; {MAKE_LARGER}")
+    else:
+        yield Check("shared memory", "ok", found)
 
 
 def _streamlit() -> Check:

@@ -15,6 +15,7 @@ from streamer.frames import i420_bytes
 
 _FILES = Path("/dev/shm")
 """Where Linux keeps shared memory. https://man7.org/linux/man-pages/man7/shm_overview.7.html"""
+MAKE_LARGER = "make it larger (docker run --shm-size=512m)"
 
 
 def _create(size: int, what: str) -> shared_memory.SharedMemory:
@@ -29,9 +30,14 @@ def _create(size: int, what: str) -> shared_memory.SharedMemory:
             raise
         raise SharedMemoryFull(
             f"no room for {what} in shared memory: it takes {size / 1e6:.1f} MB, and {_FILES} has "
-            f"{shutil.disk_usage(_FILES).free / 1e6:.1f} MB left; make it larger (docker run --shm-size=512m)"
+            f"{(free_bytes() or 0) / 1e6:.1f} MB left; {MAKE_LARGER}"
         ) from exc
     return block
+
+
+def free_bytes() -> int | None:
+    """Shared memory that is left; None where the system does not say."""
+    return shutil.disk_usage(_FILES).free if _FILES.is_dir() else None
 
 
 def _reserve(block: shared_memory.SharedMemory) -> None:
@@ -87,9 +93,12 @@ class SharedFrame(_Shared):
     @classmethod
     def create(cls, width: int, height: int) -> SharedFrame:
         """A new block for pictures of up to `width` x `height` pixels. Raises `SharedMemoryFull`."""
-        capacity = width * height
-        size = i420_bytes(width, height) + capacity
-        return cls(_create(size, f"pictures of {width}x{height}"), capacity, owner=True)
+        return cls(_create(cls.size(width, height), f"pictures of {width}x{height}"), width * height, owner=True)
+
+    @staticmethod
+    def size(width: int, height: int) -> int:
+        """Bytes of a block for pictures of up to `width` x `height` pixels."""
+        return i420_bytes(width, height) + width * height
 
     @classmethod
     def attach(cls, name: str, capacity: int) -> SharedFrame:

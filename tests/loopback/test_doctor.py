@@ -16,6 +16,7 @@ from streamer import cli
 from streamer.cli_doctor import Check, examine
 from streamer.cli_doctor_ports import port_checks
 from streamer.service.settings import load
+from streamer.vision.shared import free_bytes
 
 
 def test_the_doctor_looks_at_everything(data_dir: Path) -> None:
@@ -35,6 +36,7 @@ def test_the_doctor_looks_at_everything(data_dir: Path) -> None:
         "port of the service",
         "port of the dashboard",
         "UDP",
+        "shared memory",
         "streamlit",
         "chromium",
     ):
@@ -57,6 +59,21 @@ def test_the_doctor_fails_where_something_fails(tmp_path: Path, taken_port: int)
     for name in ("port of the service", "data folder"):
         assert checks[name].level == "fail"
         assert checks[name].action
+
+
+@pytest.mark.skipif(free_bytes() is None, reason="the system does not say how much shared memory is left")
+def test_the_doctor_says_where_there_is_too_little_shared_memory(data_dir: Path) -> None:
+    service = {"port": 0, "dashboard_port": 0}
+
+    def found(streams: int) -> Check:
+        settings = load(None, {"data_dir": data_dir, "service": service | {"max_streams": streams}})
+        return next(check for check in examine(settings) if check.name == "shared memory")
+
+    assert found(1).level == "ok"
+    short = found(10**6)
+    assert short.level == "warn"
+    assert "1000000 streams of 1920x1080 take" in short.found
+    assert "--shm-size" in short.action
 
 
 class Answering(threading.Thread):
