@@ -278,6 +278,13 @@ class _Run:
             said.append(
                 f"the input is cut short or damaged: it says {info.seconds:.1f} s and ends after {film.seconds:.1f} s"
             )
+        if self._order.look.style == "hide":
+            said += [
+                f"{name!r} was never recognised, so nobody is hidden under that name: look at the video before you pass "
+                "it on"
+                for name, frames in film.seen.items()
+                if not frames
+            ]
         return said
 
     def _watched(self, items: Iterator[ClipFrame | Sound | None]) -> Iterator[Seen | Sound]:

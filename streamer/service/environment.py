@@ -38,7 +38,7 @@ def check(settings: type[BaseModel], environment: Mapping[str, str]) -> None:
         if upper not in known:
             raise ConfigError(f"environment variable {name}: there is no such setting{_meant(upper, known)}")
         if _wants_json(known[upper]) and not _is_json(environment[name]):
-            example = '["…", "…"]' if typing.get_origin(known[upper]) is list else '{"KEY": VALUE}'
+            example = _example(known[upper])
             raise ConfigError(f"environment variable {name}: its value is not JSON; write it like this: '{example}'")
 
 
@@ -79,6 +79,13 @@ def _holds(text: str, location: Sequence[str | int]) -> bool:
 def _wants_json(annotation: Any) -> bool:
     section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return section or typing.get_origin(annotation) is list
+
+
+def _example(annotation: Any) -> str:
+    if typing.get_origin(annotation) is not list:
+        return '{"KEY": VALUE}'
+    (entry,) = typing.get_args(annotation)
+    return f"[{_example(entry)}, …]" if _wants_json(entry) else '["…", "…"]'
 
 
 def _is_json(text: str) -> bool:

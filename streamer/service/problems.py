@@ -15,6 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamer import errors
@@ -124,7 +125,17 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:
         detail = f"{request.method} {request.url.path}: {detail}; see /docs for the routes"
-    return problem(error.status_code, detail, headers=error.headers)
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework tells of the first route of the path alone.
+        headers = {**(headers or {}), "Allow": ", ".join(sorted(_methods(request)))}
+    return problem(error.status_code, detail, headers=headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What the path of `request` may be asked with."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in routes for method in getattr(route, "methods", None) or ()}
 
 
 class _Bugs:

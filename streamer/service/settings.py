@@ -33,7 +33,7 @@ class _Section(BaseModel):
 
 
 class ServiceSettings(_Section):
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8000, ge=0, le=65535)
     dashboard_port: int = Field(8501, ge=0, le=65535)
     allowed_origins: list[str] = []

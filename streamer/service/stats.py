@@ -13,6 +13,8 @@ WINDOW_FRAMES = 300
 
 RATE_SECONDS = 2.0
 """Window of a rate: a stall shows within two seconds, one late frame does not."""
+LEAST_SECONDS = 0.25
+"""A rate is not measured over less: after a stall, what has waited comes all at once."""
 
 STAGES = ("decode", "wait", "identity", "propagate", "overlay", "encode", "total")
 """Stages in the order a frame meets them; `total` is from decode to the encoded packet."""
@@ -75,9 +77,9 @@ class RateMeter:
                 return 0.0
             # One interval fewer than events while they flow; a stall stretches the span, so the rate falls at once.
             span = max(self._times[-1] - self._times[0], now - self._times[0] - self._usual_gap())
-            if events == 1 or span <= 0:
+            if events == 1:
                 return events / self._seconds
-            return (events - 1) / span
+            return (events - 1) / max(span, LEAST_SECONDS)
 
     def _usual_gap(self) -> float:
         return (self._times[-1] - self._times[0]) / max(1, len(self._times) - 1)

@@ -256,7 +256,8 @@ async def test_a_session_can_only_be_ended(service: Service, way: str) -> None:
     check_problem(await service.client.delete(f"{address}/nothing"), 404, "nothing")
     trickle = await service.client.patch(f"{address}/nothing", content="a=candidate:1")
     check_problem(trickle, 405)
-    assert "DELETE" in trickle.headers["allow"]
+    assert trickle.headers["allow"] == "DELETE, OPTIONS"
+    assert (await service.client.put("/api/streams")).headers["allow"] == "GET, POST"
     options = await service.client.options(address)
     assert options.status_code == 204
     assert options.headers["accept-post"] == "application/sdp"

@@ -646,6 +646,7 @@ def test_never_seen_is_said_and_not_an_error(people: Path, clip: Path, tmp_path:
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "never seen" in done.stderr
+    assert "nobody is hidden under that name" in " ".join(done.stderr.split())
     assert frames(out) == 25
 
 

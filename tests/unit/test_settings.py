@@ -187,8 +187,10 @@ def test_what_the_dashboard_reads_and_names_in_any_case_are_known(monkeypatch: p
         ("STREAMER_TOKEN", "horse", "token"),
         ("STREAMER_VIDEO", '{"bitrate": 1}', "did you mean 'video.bit_rate'"),
         ("STREAMER_WEBRTC__ICE_SERVERS", '[{"username": "horse"}]', "webrtc.ice_servers.0.urls"),
-        ("STREAMER_WEBRTC__ICE_SERVERS", "turn:horse", "is not JSON"),
-        ("STREAMER_SERVICE__ALLOWED_ORIGINS", "http://horse", "is not JSON"),
+        ("STREAMER_WEBRTC__ICE_SERVERS", "turn:horse", """is not JSON; write it like this: '[{"KEY": VALUE}, …]'"""),
+        ("STREAMER_MEMBERS", "horse", """is not JSON; write it like this: '[{"KEY": VALUE}, …]'"""),
+        ("STREAMER_SERVICE__HOST", "", "service.host"),
+        ("STREAMER_SERVICE__ALLOWED_ORIGINS", "http://horse", """is not JSON; write it like this: '["…", "…"]'"""),
     ],
 )
 def test_a_wrong_value_of_a_variable_is_said_to_be_that(

@@ -99,6 +99,14 @@ def test_no_event_is_no_rate_and_one_event_is_little() -> None:
     assert 0 < meter.rate(1.0) <= 1
 
 
+def test_what_waited_and_comes_all_at_once_is_no_high_rate() -> None:
+    """The frames that a camera's connection had kept back while it stalled."""
+    meter = RateMeter()
+    for n in range(10):
+        meter.tick(60.0 + n / 1000)
+    assert meter.rate(60.009) < 45
+
+
 def test_events_at_the_same_instant_do_not_divide_by_zero() -> None:
     meter = RateMeter()
     for _ in range(3):
