@@ -280,8 +280,7 @@ class _Run:
             )
         if self._order.look.style == "hide":
             said += [
-                f"{name!r} was never recognised, so nobody is hidden under that name: look at the video before you pass "
-                "it on"
+                f"{name!r} was never recognised, so nobody is hidden under that name: look before you pass it on"
                 for name, frames in film.seen.items()
                 if not frames
             ]

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+
 RETRY_AFTER_SECONDS = 2
 """Said with 503: a worker restarts in about this time."""
 
@@ -128,14 +130,15 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         # The framework tells of the first route of the path alone.
-        headers = {**(headers or {}), "Allow": ", ".join(sorted(_methods(request)))}
+        headers = {**(headers or {}), "Allow": ", ".join(_methods(request))}
     return problem(error.status_code, detail, headers=headers)
 
 
-def _methods(request: Request) -> set[str]:
+def _methods(request: Request) -> list[str]:
     """What the path of `request` may be asked with."""
-    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return {method for route in routes for method in getattr(route, "methods", None) or ()}
+    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    routes = request.app.routes
+    return [name for name, scope in scopes.items() if any(r.matches(scope)[0] is Match.FULL for r in routes)]
 
 
 class _Bugs:
