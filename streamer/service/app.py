@@ -95,7 +95,7 @@ async def _follow_gallery(services: Services, changed: asyncio.Event) -> None:
                 changed.set()
         except GalleryUnavailable as exc:
             log.warning("gallery: %s", exc)
-        await asyncio.sleep(GALLERY_POLL_SECONDS)
+        await services.vision.wait_changed(GALLERY_POLL_SECONDS)
 
 
 async def _embed_missing(services: Services, changed: asyncio.Event) -> None:

@@ -107,7 +107,7 @@ class Stream:
             frame = await self._next_frame()
             taken_at = time.monotonic()
             result, notice = await self._see(frame)
-            self._notice = notice
+            shown, self._notice = self._tellable(result, notice)
             stages = {"decode": frame.decode_seconds, "wait": taken_at - frame.captured_at - frame.decode_seconds}
             if result is not None:
                 stages |= result.stage_seconds
@@ -117,7 +117,14 @@ class Stream:
             self._latest = result or self._nothing_seen(frame)
             if self._subscribers:
                 self._results.put(self._latest)
-            self._encoder.submit(RenderJob(frame, result, self.style, self.target, notice))
+            self._encoder.submit(RenderJob(frame, shown, self.style, self.target, self._notice))
+
+    def _tellable(self, result: FrameResult | None, notice: str | None) -> tuple[FrameResult | None, str | None]:
+        """What may be drawn of a result: nothing, where nobody can tell whom `hide` is to hide (removed, no photo)."""
+        member = self.target.member
+        if result is None or self.style != "hide" or member is None or self._vision.recognises(member):
+            return result, notice
+        return None, f"no photo of {member}, so all is hidden"
 
     async def _next_frame(self) -> Frame:
         """The newest frame. Where none will ever come any more, a recording ends. Raises `Closed`."""

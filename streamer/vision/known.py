@@ -31,6 +31,10 @@ class Known:
         """A gallery without a face."""
         return cls(model_id, (), np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
 
+    def with_a_face(self) -> frozenset[str]:
+        """Members who can be recognised at all."""
+        return frozenset(self.names[owner] for owner in np.unique(self.owners))
+
 
 @dataclass(frozen=True, slots=True)
 class PhotoFace:

@@ -158,6 +158,7 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._sessions: dict[str, Session] = {}
         self._known: Known | None = None
+        self._recognised: frozenset[str] = frozenset()
         self._requests: dict[int, tuple[asyncio.Future[object], float]] = {}
         self._request_ids = itertools.count(1)
         self._heard_at = 0.0
@@ -189,13 +190,32 @@ class Supervisor:
                 raise VisionUnavailable(self._state.reason or "vision is off (engine none)")
             await self._changed.wait()
 
+    async def wait_changed(self, seconds: float) -> None:
+        """Until `state` changes, or for `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
+
     def require_ready(self) -> None:
-        """Raises `VisionUnavailable`, with what is going on, unless a worker is ready."""
-        if self._state.phase != "ready":
+        """Raises `VisionUnavailable`, with what is going on, unless there is a worker that can look at frames.
+
+        One that names people needs the gallery for it: to one that does not know it yet everybody is a stranger, and a
+        style that hides somebody would show them.
+        """
+        if self._state.phase != "ready" or self._lacks_gallery:
             raise VisionUnavailable(self.notice() or "vision is off")
 
+    def recognises(self, member: str) -> bool:
+        """Frames can tell `member`: the gallery has a face of theirs, or the engine only invents its people."""
+        return self._state.model_id is None or member in self._recognised
+
+    @property
+    def _lacks_gallery(self) -> bool:
+        return self._state.model_id is not None and self._known is None
+
     def notice(self) -> str | None:
-        """A few words for the picture while vision is not ready; None while it is, or is off."""
+        """A few words for the picture while vision sees no frames; None while it does, or is off."""
+        if self._state.phase == "ready" and self._lacks_gallery:
+            return "vision starting"
         words = {
             "starting": "vision starting",
             "restarting": "vision restarting",
@@ -215,7 +235,7 @@ class Supervisor:
 
     def set_known(self, known: Known) -> None:
         """The gallery for every stream, from the next frame on."""
-        self._known = known
+        self._known, self._recognised = known, known.with_a_face()
         if self._state.phase == "ready":
             self.send(msg.ChangeKnown(known))
 

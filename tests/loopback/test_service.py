@@ -109,12 +109,53 @@ async def test_a_style_that_hides_shows_nothing_while_vision_is_away(data_dir: P
                 before = viewer.frames
                 await shown(viewer, lambda v: v.frames > before + 5)
                 hidden = detail(await stream.snapshot())
-                stream.set_target(stream.target, "annotated")
+                await services.streams.update(stream, style="annotated")
                 before = viewer.frames
                 await shown(viewer, lambda v: v.frames > before + 10)
                 assert detail(await stream.snapshot()) > 3 * hidden
             finally:
                 os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.models
+async def test_a_stream_that_hides_somebody_takes_nobody_for_a_stranger_before_vision_knows_the_gallery(
+    model_data_dir: Path,
+) -> None:
+    """One that is there before vision is, as after a restart of the service."""
+    for run in range(2):
+        async with running(model_data_dir, engine="lite") as services:
+            stream = await services.streams.create({"kind": "demo"}, member="eileen" if run else None, style="hide")
+            if run:
+                await stream.start_recording()
+            await until(lambda: any(track["name"] == "eileen" for track in stream.info()["tracks"]))  # noqa: B023
+            if run:
+                hidden = stream.info()["recording"]["frames"]
+                await until(lambda: stream.info()["recording"]["frames"] > hidden + 20)  # noqa: B023
+            ended = await stream.stop_recording() if run else None
+    assert ended is not None
+    first = next(line for line in read_lines(ended["sidecar"]) if line["tracks"])
+    assert first.get("undecided", []) == [track["id"] for track in first["tracks"] if track["name"] is None]
+
+
+@pytest.mark.models
+async def test_hide_shows_nothing_when_nobody_can_tell_any_more_whom_it_is_to_hide(model_data_dir: Path) -> None:
+    async with running(model_data_dir, engine="lite") as services:
+        stream = await services.streams.create({"kind": "demo"}, style="hide")
+        await services.streams.update(stream, member="eileen")
+        await until(lambda: sees(stream) and any(track["name"] == "eileen" for track in stream.info()["tracks"]))
+        await asyncio.to_thread(services.gallery.remove_member, "eileen")
+        await services.gallery_changed()
+        await until(lambda: stream.info()["vision"]["notice"] == "no photo of eileen, so all is hidden")
+        async with Viewer(stream.whep) as viewer:
+            await shown(viewer, lambda v: v.frames > 10)
+            hidden = detail(await stream.snapshot())
+            await services.streams.update(stream, style="annotated")
+            before = viewer.frames
+            await shown(viewer, lambda v: v.frames > before + 10)
+            assert detail(await stream.snapshot()) > 2 * hidden
+            assert stream.info()["vision"]["notice"] is None
+        await services.streams.update(stream, style="hide", member=None)
+        await until(lambda: sees(stream))
 
 
 async def test_without_room_in_shared_memory_the_video_goes_on_and_vision_comes_back_with_it(

@@ -29,7 +29,7 @@ def frame(index: int, width: int = 320, height: int = 180) -> Frame:
 
 @contextlib.asynccontextmanager
 async def running(tmp_path, **vision):
-    supervisor = Supervisor(VisionSettings(engine="synthetic", **vision), tmp_path)
+    supervisor = Supervisor(VisionSettings(**{"engine": "synthetic"} | vision), tmp_path)
     task = asyncio.create_task(supervisor.run())
     try:
         yield supervisor
@@ -62,6 +62,24 @@ async def test_a_frame_comes_back_with_its_own_number_its_mask_and_the_wanted_na
             (track,) = result.tracks
             assert track.name == "rei"
             assert result.mask(track).any()
+
+
+@pytest.mark.models
+async def test_an_engine_that_names_people_sees_nothing_before_it_knows_the_gallery(model_data_dir):
+    """Everybody would be nobody, and a style that hides somebody would show them."""
+    async with running(model_data_dir, engine="lite") as supervisor:
+        session = supervisor.open("a", Target())
+        await ready(supervisor)
+        with pytest.raises(VisionUnavailable, match="starting"):
+            session.step(frame(0))
+        assert supervisor.notice() == "vision starting"
+        supervisor.set_known(Known.nobody(supervisor.state.model_id))
+        assert supervisor.notice() is None
+        assert (await session.step(frame(1))).engine == "lite"
+        os.kill(supervisor.state.pid, signal.SIGKILL)
+        await until(lambda: supervisor.state.phase == "restarting")
+        await ready(supervisor)
+        assert (await session.step(frame(2))).engine == "lite", "the next worker gets the gallery with the first message"
 
 
 async def test_pictures_may_grow_and_shrink_while_it_runs(tmp_path):
