@@ -79,7 +79,9 @@ async def test_an_engine_that_names_people_sees_nothing_before_it_knows_the_gall
         os.kill(supervisor.state.pid, signal.SIGKILL)
         await until(lambda: supervisor.state.phase == "restarting")
         await ready(supervisor)
-        assert (await session.step(frame(2))).engine == "lite", "the next worker gets the gallery with the first message"
+        assert (await session.step(frame(2))).engine == "lite", (
+            "the next worker gets the gallery with the first message"
+        )
 
 
 async def test_pictures_may_grow_and_shrink_while_it_runs(tmp_path):
