@@ -97,7 +97,7 @@ def _word(api: Service, stream_id: str, told: Json, members: Sequence[Json]) -> 
             index=None,
             key=f"who-{number}",
             format_func=lambda one: label(one, members),
-            placeholder="Choose or type",
+            placeholder="Name",
             accept_new_options=True,
             width="stretch",
         )

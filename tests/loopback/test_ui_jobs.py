@@ -204,6 +204,16 @@ def test_a_recording_has_a_timeline_and_is_drawn_anew(service: standin.StandIn) 
     assert "videos?job=j1" in html(at)
 
 
+def test_a_recording_under_way_is_only_played(service: standin.StandIn) -> None:
+    of = {"id": "a1_rei_20261123T101500Z", "bytes": 900, "sidecar_url": "/x", "running": True}
+    service.recordings = [of]
+    service.timelines["/api/recordings/a1_rei_20261123T101500Z/timeline"] = TIMELINE
+    at = page("recordings")
+    assert component(at, "recording")["timeline"] == TIMELINE
+    assert any("Being recorded now" in element.value for element in at.caption)
+    assert not [b for b in at.button if b.key in ("render", "delete")]
+
+
 def test_a_recording_without_results_is_only_played(service: standin.StandIn) -> None:
     service.recordings = [{"id": "a1_rei_20261123T101500Z", "bytes": 900, "sidecar_url": None}]
     at = page("recordings")

@@ -3,6 +3,8 @@
 
 const counters = (globalThis.__streamerPlayer ??= { calls: 0, peerConnections: 0, cleanups: 0 });
 
+const STILL_SECONDS = 3;
+
 class Player {
   constructor(root) {
     this.root = root.querySelector(".player");
@@ -12,7 +14,7 @@ class Player {
     this.empty = root.querySelector(".empty");
     this.wanted = null;
     this.decoded = -1;
-    this.still = 0; // seconds without a new picture
+    this.counts = []; // pictures decoded, at each of the last seconds
     this.link = new Link({
       open: (pc) => this.open(pc),
       onState: (state, text) => this.show(state, text),
@@ -51,7 +53,7 @@ class Player {
       this.video.play().catch(() => {});
     };
     this.decoded = -1;
-    this.still = 0;
+    this.counts = [];
     this.clock = setInterval(() => this.measure(pc), 1000);
   }
 
@@ -60,12 +62,14 @@ class Player {
     if (this.link.pc !== pc || pc.connectionState !== "connected") return;
     for (const stats of report.values()) {
       if (stats.type !== "inbound-rtp" || stats.kind !== "video") continue;
-      this.still = stats.framesDecoded === this.decoded ? this.still + 1 : 0;
       this.decoded = stats.framesDecoded ?? 0;
+      this.counts = [...this.counts, this.decoded].slice(-STILL_SECONDS - 1);
       const size = stats.frameWidth ? `${stats.frameWidth}×${stats.frameHeight}` : "";
       this.facts.textContent = size ? `${size} · ${Math.round(stats.framesPerSecond ?? 0)} fps` : "";
     }
-    const waiting = this.decoded <= 0 || this.still >= 3;
+    // While nothing comes a browser asks for a keyframe now and then, and gets the last picture once more.
+    const still = this.counts.length > STILL_SECONDS && this.decoded - this.counts[0] <= 1;
+    const waiting = this.decoded <= 0 || still;
     this.show(waiting ? "waiting" : "live", waiting ? "waiting for a picture…" : "live");
   }
 

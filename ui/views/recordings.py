@@ -48,6 +48,9 @@ def main() -> None:
         show_recording(api, chosen, timeline)
         if timeline is not None and not timeline["people"]:
             st.caption("Nobody was seen in this recording.")
+        if by_id[chosen].get("running"):
+            st.caption("Being recorded now: it can be drawn in another style or deleted once it has ended.")
+            return
         with st.container(horizontal=True):
             if timeline is not None and st.button("Draw in another style", icon=":material/palette:", key="render"):
                 _render(api, chosen)
@@ -66,6 +69,8 @@ def _caption(recording: Json) -> str:
     facts = [f"stream {recording_id.partition('_')[0]}"] if readouts.recording_start(recording_id) else []
     if recording.get("bytes") is not None:
         facts.append(readouts.file_size(recording["bytes"]))
+    if recording.get("running"):
+        facts.append("being recorded")
     return " · ".join(facts)
 
 
