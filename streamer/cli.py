@@ -107,6 +107,12 @@ app.add_typer(cli_models.app, name="models", help="Model files: list, pull.")
 app.add_typer(cli_bench.app, name="bench", help="Measure; prints JSON.")
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise typer.BadParameter("is empty; give a folder, or leave it out")
+    return Path(text)
+
+
 @app.callback()
 def options(
     ctx: typer.Context,
@@ -115,7 +121,9 @@ def options(
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", metavar="DIR", help="Gallery, recordings, models. [env: STREAMER_DATA_DIR]"),
+        typer.Option(
+            "--data-dir", parser=_folder, metavar="DIR", help="Gallery, recordings, models. [env: STREAMER_DATA_DIR]"
+        ),
     ] = None,
     engine: Annotated[
         str | None, typer.Option("--engine", metavar="NAME", help=f"Mask engine: {', '.join(ENGINES)}.")

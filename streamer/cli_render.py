@@ -13,7 +13,9 @@ from streamer.cli_video import FancamOption, JsonOption, StyleOption, Transparen
 
 def render(
     ctx: typer.Context,
-    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="The video that was given to `streamer video`.")],
+    clip: Annotated[
+        Path, typer.Argument(metavar="CLIP", help="The video that was given to `streamer video`, or a recording.")
+    ],
     sidecar: Annotated[Path, typer.Argument(metavar="SIDECAR", help="The .jsonl written beside its output.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help=".mp4, .mov or .mkv.")],
     member: Annotated[

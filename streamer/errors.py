@@ -76,8 +76,8 @@ class VisionUnavailable(VisionError):
     """The vision worker is starting, restarting or stalled."""
 
 
-class SharedMemoryFull(VisionUnavailable):
-    """The system has no shared memory left for what goes to the vision worker."""
+class NoSharedMemory(VisionUnavailable):
+    """The system gives no shared memory for what goes to the vision worker."""
 
 
 class ModelMissing(VisionError):

@@ -33,7 +33,7 @@ def rows(api: Service, info: Json, members: Sequence[Json]) -> None:
     st.html("<div class='sr-title'>People now</div>")
     with st.container(key="people", gap="xsmall"):
         if not tracks:
-            st.html("<div class='sr-empty'>Nobody is in the picture.</div>")
+            st.html(f"<div class='sr-empty'>{readouts.nobody(info)}</div>")
         for track in tracks:
             with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"person-{track['id']}"):
                 shown = shown_name(track.get("name"), members)

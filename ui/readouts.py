@@ -52,6 +52,21 @@ def source_state(state: Json) -> tuple[str, str]:
     return "wait", f"Source connecting{because}" if reason else "Source connecting…"
 
 
+def is_over(info: Json) -> bool:
+    """No picture will come any more."""
+    return ((info.get("source") or {}).get("state") or {}).get("phase") in ("ended", "failed")
+
+
+def nobody(info: Json) -> str:
+    """What an empty list of people means."""
+    if not info.get("size"):
+        return "There is no picture yet."
+    vision = info.get("vision") or {}
+    if vision.get("state", "ready") != "ready" or vision.get("notice"):
+        return "Vision does not see this picture."
+    return "Nobody was in the last picture." if is_over(info) else "Nobody is in the picture."
+
+
 def _vision_state(vision: Json) -> tuple[str, str] | None:
     state, notice = vision.get("state", "ready"), vision.get("notice")
     if notice == f"vision {state}":

@@ -167,6 +167,8 @@ def _result(said: dict[str, Any], masks: bool) -> FrameResult:
 def _mask(rle: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     if tuple(rle["size"]) != (size[1], size[0]):
         raise ValueError(f"a mask of {rle['size']} on a picture of {size}")
+    if not isinstance(rle["counts"], str):
+        raise ValueError(f"a mask's counts are {rle['counts']!r:.40}")
     return decode_mask(rle)
 
 

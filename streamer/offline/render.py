@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from streamer.errors import MemberUnknown, SourceUnusable, StreamerError
+from streamer.errors import MemberUnknown, SourceUnusable
 from streamer.offline import destination, lines, record, resume
 from streamer.offline.cast import Cast
 from streamer.offline.clip import Clip, Sound
@@ -78,7 +78,7 @@ def render(
                 told = _matched(clip, pairing, story, private)
                 told = _named_from_the_start(told, clip) if private else told
                 interrupted = shoot(film, told, lambda items: _counted(items, meter), stop or threading.Event())
-        except (StreamerError, MemoryError):
+        except Exception:
             resume.discard(names)
             raise
         if interrupted:
@@ -273,4 +273,7 @@ def _doubts(pairing: Pairing, story: _Story) -> list[str]:
 
 
 def _not_one(story: _Story, clip: Path) -> SourceUnusable:
-    return SourceUnusable(f"{story.path}: not one line of it belongs to a picture of {clip}: {_APART}")
+    said = f"{story.path}: not one line of it belongs to a picture of {clip}: {_APART}"
+    if story.last_seconds is not None:
+        said += "; it tells of a part, with the times of the whole clip that the part was made of: give that clip"
+    return SourceUnusable(said)

@@ -20,9 +20,9 @@ from streamer.egress.recorder import Recorder
 from streamer.egress.snapshot import jpeg
 from streamer.egress.whep import Viewers
 from streamer.errors import (
+    NoSharedMemory,
     RecordingUnknown,
     SessionUnknown,
-    SharedMemoryFull,
     SourceUnavailable,
     StreamConflict,
     VisionError,
@@ -158,7 +158,7 @@ class Stream:
                 self._stalled = future
                 return None, "vision stalled"
             return future.result(), None
-        except SharedMemoryFull as exc:
+        except NoSharedMemory as exc:
             return None, self._unseen(frame, exc, "no shared memory for vision")
         except VisionUnavailable:
             self._vision_drops += 1

@@ -130,7 +130,8 @@ class WorkerProcess:
         self.send(msg.Shutdown())
         for last_resort in (self.kill, self._pipe.abort):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ended.wait(), EXIT_SECONDS)
+                async with asyncio.timeout(EXIT_SECONDS):
+                    await self.ended.wait()
             last_resort()
         await self.ended.wait()
         process, self._process = self._process, None

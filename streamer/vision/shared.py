@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer.errors import SharedMemoryFull
+from streamer.errors import NoSharedMemory
 from streamer.frames import i420_bytes
 
 _FILES = Path("/dev/shm")
@@ -19,16 +19,19 @@ MAKE_LARGER = "make it larger (docker run --shm-size=512m)"
 
 
 def _create(size: int, what: str) -> shared_memory.SharedMemory:
-    """A block whose memory is really there. Raises `SharedMemoryFull`: `what` does not fit."""
-    block = shared_memory.SharedMemory(create=True, size=size)
+    """A block whose memory is really there. Raises `NoSharedMemory`: `what` does not fit."""
     try:
-        _reserve(block)
-    except OSError as exc:
-        block.close()
-        block.unlink()
-        if exc.errno not in (errno.ENOSPC, errno.ENOMEM):
+        block = shared_memory.SharedMemory(create=True, size=size)
+        try:
+            _reserve(block)
+        except OSError:
+            block.close()
+            block.unlink()
             raise
-        raise SharedMemoryFull(
+    except OSError as exc:
+        if exc.errno != errno.ENOSPC:
+            raise NoSharedMemory(f"no shared memory for {what}: {exc.strerror or exc}; look at {_FILES}") from exc
+        raise NoSharedMemory(
             f"no room for {what} in shared memory: it takes {size / 1e6:.1f} MB, and {_FILES} has "
             f"{(free_bytes() or 0) / 1e6:.1f} MB left; {MAKE_LARGER}"
         ) from exc
@@ -92,7 +95,7 @@ class SharedFrame(_Shared):
 
     @classmethod
     def create(cls, width: int, height: int) -> SharedFrame:
-        """A new block for pictures of up to `width` x `height` pixels. Raises `SharedMemoryFull`."""
+        """A new block for pictures of up to `width` x `height` pixels. Raises `NoSharedMemory`."""
         return cls(_create(cls.size(width, height), f"pictures of {width}x{height}"), width * height, owner=True)
 
     @staticmethod
@@ -137,7 +140,7 @@ class SharedBytes(_Shared):
 
     @classmethod
     def create(cls, data: bytes) -> SharedBytes:
-        """A block that holds `data`. Raises `SharedMemoryFull`."""
+        """A block that holds `data`. Raises `NoSharedMemory`."""
         block = _create(max(1, len(data)), "a photo")
         np.ndarray((len(data),), np.uint8, block.buf)[...] = np.frombuffer(data, np.uint8)
         return cls(block, owner=True)

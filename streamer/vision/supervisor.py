@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from streamer.errors import VisionError, VisionUnavailable
-from streamer.frames import Frame
-from streamer.tracks import FrameResult, Target
+from streamer.errors import VisionUnavailable
+from streamer.tracks import Target
 from streamer.vision import messages as msg
 from streamer.vision.known import Known, PhotoReading
 from streamer.vision.process import WorkerProcess
-from streamer.vision.shared import SharedBytes, SharedFrame
+from streamer.vision.session import Session
+from streamer.vision.shared import SharedBytes
 from streamer.vision.story import TrackStory
 
 if TYPE_CHECKING:
@@ -52,98 +52,6 @@ class VisionState:
     pid: int | None = None
 
 
-class Session:
-    """One stream's way to the worker. At most one frame is with the worker; the worker may change underneath."""
-
-    def __init__(self, supervisor: Supervisor, stream_id: str, target: Target) -> None:
-        self.stream_id = stream_id
-        self._supervisor = supervisor
-        self._target = target
-        self._memory: SharedFrame | None = None
-        self._pending: asyncio.Future[FrameResult] | None = None
-        self._pending_since = 0.0
-        self._next_track_id = 1
-        self._is_open_in_worker = False
-
-    @property
-    def busy_since(self) -> float | None:
-        """`time.monotonic()` since when the worker has had this session's frame; None: it has none."""
-        return self._pending_since if self._pending is not None else None
-
-    def step(self, frame: Frame) -> asyncio.Future[FrameResult]:
-        """Give a frame to the worker.
-
-        The future ends with the frame's result, or with `VisionUnavailable` when the worker ends first.
-
-        Raises:
-            VisionUnavailable: there is no ready worker, or it still has this session's frame before.
-        """
-        self._supervisor.require_ready()
-        if self._pending is not None:
-            raise VisionUnavailable("vision still has the frame before; wait for its result")
-        self._write(frame)
-        future: asyncio.Future[FrameResult] = asyncio.get_running_loop().create_future()
-        self._pending, self._pending_since = future, time.monotonic()
-        self._supervisor.send(
-            msg.Step(self.stream_id, frame.width, frame.height, frame.index, frame.pts_seconds, frame.captured_at)
-        )
-        return future
-
-    def set_target(self, target: Target) -> None:
-        """Follow `target` from the next frame on."""
-        self._target = target
-        if self._is_open_in_worker:
-            self._supervisor.send(msg.ChangeTarget(self.stream_id, target))
-
-    def close(self) -> None:
-        """Free the worker's part and the shared memory. Twice is fine."""
-        self._supervisor.forget(self)
-        if self._is_open_in_worker:
-            self._supervisor.send(msg.CloseStream(self.stream_id))
-        self.worker_gone()
-        if self._memory is not None:
-            self._memory.close()
-            self._memory = None
-
-    def finished(self, answer: msg.Stepped) -> None:
-        """The worker answered (called by the supervisor)."""
-        future, self._pending = self._pending, None
-        if future is None or future.done() or self._memory is None:
-            return
-        if answer.result is None:
-            future.set_exception(VisionError(answer.error or "vision gave no result"))
-            return
-        result = answer.result
-        self._next_track_id = max([self._next_track_id, *(track.id + 1 for track in result.tracks)])
-        if answer.has_labels:
-            labels = self._memory.read_labels(result.width, result.height)
-            result = replace(result, label_map=labels)
-        future.set_result(result)
-
-    def worker_gone(self) -> None:
-        """The worker ended or was replaced (called by the supervisor): whoever waits is told."""
-        self._is_open_in_worker = False
-        future, self._pending = self._pending, None
-        if future is not None and not future.done():
-            future.set_exception(VisionUnavailable("the vision worker ended; it is being restarted"))
-            future.exception()  # a waiter that gave up already must not cause a warning
-
-    def _write(self, frame: Frame) -> None:
-        if self._memory is None or not self._memory.fits(frame.width, frame.height):
-            old, self._memory = self._memory, SharedFrame.create(frame.width, frame.height)
-            if old is not None:
-                old.close()  # the worker keeps its mapping until it reads `ChangeMemory`
-            if self._is_open_in_worker:
-                self._supervisor.send(msg.ChangeMemory(self.stream_id, self._memory.name, self._memory.capacity))
-        if not self._is_open_in_worker:
-            memory = self._memory
-            self._supervisor.send(
-                msg.OpenStream(self.stream_id, memory.name, memory.capacity, self._target, self._next_track_id)
-            )
-            self._is_open_in_worker = True
-        self._memory.write_frame(frame.i420)
-
-
 class Supervisor:
     """Starts the worker, watches it, starts it again when it ends, hangs or cannot load.
 
@@ -161,6 +69,8 @@ class Supervisor:
         self._recognised: frozenset[str] = frozenset()
         self._requests: dict[int, tuple[asyncio.Future[object], float]] = {}
         self._request_ids = itertools.count(1)
+        self._photos = 0
+        """Requests to read a photo among them."""
         self._heard_at = 0.0
 
     @property
@@ -193,7 +103,8 @@ class Supervisor:
     async def wait_changed(self, seconds: float) -> None:
         """Until `state` changes, or for `seconds`."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
     def require_ready(self) -> None:
         """Raises `VisionUnavailable`, with what is going on, unless there is a worker that can look at frames.
@@ -248,9 +159,11 @@ class Supervisor:
         """
         await self.wait_ready()
         block = SharedBytes.create(encoded)
+        self._photos += 1
         try:
             reading = await self._ask(lambda number: msg.ReadPhoto(number, block.name, len(encoded)))
         finally:
+            self._photos -= 1
             block.close()
         assert isinstance(reading, PhotoReading)
         return reading
@@ -301,7 +214,9 @@ class Supervisor:
             await process.start()
             while process.alive:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.ended.wait(), CHECK_SECONDS)
+                    # Not `wait_for`: that of Python 3.11 loses a cancellation that comes together with the event.
+                    async with asyncio.timeout(CHECK_SECONDS):
+                        await process.ended.wait()
                 was_ready = was_ready or self._state.phase == "ready"
                 reason = self._hang_reason(time.monotonic())
                 if reason is not None:
@@ -316,7 +231,12 @@ class Supervisor:
         finally:
             self._process = None
             self._worker_gone(process, reason)
-            await asyncio.shield(process.aclose())
+            closing = asyncio.ensure_future(process.aclose())
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                await closing
+                raise
         return was_ready
 
     def _hang_reason(self, now: float) -> str | None:
@@ -326,8 +246,8 @@ class Supervisor:
         for _, since in self._requests.values():
             if now - since > PHOTO_SECONDS:
                 return f"has not answered a request for {PHOTO_SECONDS:.0f} s"
-        if self._requests:
-            return None  # a photo is being read; frames wait for it
+        if self._photos:
+            return None  # frames wait for it; other requests are answered at once
         for session in self._sessions.values():
             if session.busy_since is not None and now - session.busy_since > limit:
                 return f"has had a frame of stream {session.stream_id} for {limit:.0f} s"

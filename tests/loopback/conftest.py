@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,14 @@ from streamer.offline.sight import Sight
 from streamer.service.settings import Settings, load
 from streamer.vision.known import Known
 from streamer.vision.loading import build_models
+
+
+@pytest.fixture(autouse=True)
+def _main_stays_main() -> Iterator[None]:
+    """A page under Streamlit's AppTest becomes `__main__`, and worker processes import that anew when they start."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture

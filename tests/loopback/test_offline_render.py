@@ -270,6 +270,26 @@ def test_a_line_without_a_time_is_no_line(sight: Sight, tmp_path: Path) -> None:
             made(sight, clip, changed(sidecar, lambda lines: [*lines[:2], {**lines[2], key: value}]), "hide")  # noqa: B023
 
 
+@pytest.mark.parametrize("counts", [None, 7, [1, 2], "?"])
+def test_a_mask_that_is_none_is_refused_and_nothing_is_left(sight: Sight, tmp_path: Path, counts: object) -> None:
+    clip, sidecar = recording(tmp_path, STEADY)
+    size = [180, 320]
+
+    def spoilt(lines: list[Line]) -> list[Line]:
+        (track,) = lines[4]["tracks"]
+        track["mask"] = {"size": size, "counts": counts}
+        return lines
+
+    wrong = changed(sidecar, spoilt)
+    before = set(tmp_path.iterdir())
+    if counts == "?":
+        assert made(sight, clip, wrong, "annotated"), "short counts are an empty mask"
+        return
+    with pytest.raises(SourceUnusable, match="frame 704 of the sidecar cannot be read"):
+        made(sight, clip, wrong, "annotated")
+    assert set(tmp_path.iterdir()) == before
+
+
 # --- whom it is asked to hide ---
 
 

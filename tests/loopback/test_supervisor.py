@@ -147,6 +147,18 @@ async def test_a_hanging_worker_is_replaced(tmp_path):
         assert not psutil.pid_exists(pid)
 
 
+async def test_a_hanging_worker_is_replaced_as_soon_though_somebody_asks_it_something(tmp_path):
+    async with running(tmp_path, synthetic_delay_seconds=30.0, hang_seconds=0.5) as supervisor:
+        session = supervisor.open("a", Target())
+        await ready(supervisor)
+        future = session.step(frame(0))
+        async with asyncio.timeout(10):
+            with pytest.raises(VisionUnavailable):
+                await supervisor.check_phrase("shirt")
+        with pytest.raises(VisionUnavailable):
+            await future
+
+
 async def test_a_worker_that_reads_nothing_is_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr(pipes, "OUTBOX_BYTES", 1_000_000)
     async with running(tmp_path, hang_seconds=60.0) as supervisor:
@@ -166,6 +178,39 @@ async def test_photos_need_an_engine_that_knows_faces(tmp_path):
         with pytest.raises(VisionUnavailable, match="lite"):
             await asyncio.wait_for(supervisor.read_photo(b"whatever"), READY_SECONDS)
         await asyncio.wait_for(supervisor.check_phrase("shirt"), READY_SECONDS)
+
+
+@pytest.mark.parametrize("steps", range(16))
+async def test_ending_at_any_moment_of_a_start_leaves_nothing(tmp_path, steps):
+    """What is left open is told of at the end of a test, as an error."""
+    files, children = psutil.Process().num_fds(), set(psutil.Process().children())
+    task = asyncio.create_task(Supervisor(VisionSettings(engine="synthetic"), tmp_path).run())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert [
+        child
+        for child in psutil.Process().children()
+        if child not in children and "tracker" not in str(child.cmdline())
+    ] == []
+    assert psutil.Process().num_fds() <= files + 2, "the tracker of shared memory, which is started once"
+
+
+async def test_ending_while_a_worker_is_being_replaced_waits_for_its_end(tmp_path):
+    supervisor = Supervisor(VisionSettings(engine="synthetic", synthetic_delay_seconds=30.0), tmp_path)
+    task = asyncio.create_task(supervisor.run())
+    await ready(supervisor)
+    pid, future = supervisor.state.pid, supervisor.open("a", Target()).step(frame(0))
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(VisionUnavailable):
+        await future
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert not psutil.pid_exists(pid)
 
 
 async def test_ending_leaves_no_process_and_no_shared_memory(tmp_path):

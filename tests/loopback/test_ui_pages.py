@@ -101,6 +101,13 @@ def test_sources_with_an_address(
     assert service.calls == [("POST", "/api/streams", {"source": source})]
 
 
+def test_a_stream_that_is_over_cannot_be_recorded(service: standin.StandIn) -> None:
+    service.streams["s1"] = standin.stream_info("s1", {"kind": "file", "path": "/v/a.mp4"})
+    assert not page("live").button(key="record").disabled
+    service.streams["s1"]["source"]["state"] = {"phase": "ended"}
+    assert page("live").button(key="record").disabled
+
+
 def test_a_refused_source_keeps_the_form(service: standin.StandIn) -> None:
     service.refuse["POST /api/streams"] = (422, "there is no file /v/a.mp4 on the service's machine; check the path")
     at = page("live")

@@ -123,6 +123,13 @@ def test_a_command_leaves_logging_as_it_was(data_dir: Path, command: tuple[str, 
     assert (root.level, logging.getLogger("httpx").level, list(root.handlers)) == before
 
 
+def test_an_empty_data_folder_is_not_the_present_one(run: Run) -> None:
+    status, _, err = run("members", "list", "--data-dir", "")
+    assert status == 2
+    assert "--data-dir" in err
+    assert "is empty" in err
+
+
 def test_a_taken_port_is_one_clear_line(run: Run, data_dir: Path, taken_port: int) -> None:
     status, _, err = run("serve", "--port", str(taken_port), "--data-dir", str(data_dir))
     assert status == 1

@@ -206,6 +206,14 @@ def test_a_wrong_value_of_a_variable_is_said_to_be_that(
     assert "horse" not in f"{caught.value} {caught.value.__cause__}"
 
 
+def test_an_empty_data_folder_is_none_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`STREAMER_DATA_DIR=$UNSET` does not mean the folder one happens to be in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAMER_DATA_DIR", "")
+    assert load().data_folder.name == "identity-aware-streamer"
+    assert load(write(tmp_path, "data_dir: ''")).data_folder.name == "identity-aware-streamer"
+
+
 def test_a_wrong_value_of_the_file_is_said_to_be_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "video: {bitrate: 1}")
     monkeypatch.setenv("STREAMER_VIDEO", '{"preset": "fast"}')

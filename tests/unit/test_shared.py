@@ -1,3 +1,4 @@
+import errno
 import math
 import multiprocessing.shared_memory
 import shutil
@@ -34,6 +35,17 @@ def test_what_the_system_has_no_room_for_is_refused_not_killed_for():
     with pytest.raises(VisionError, match=rf"no room for pictures of {side}x{side} .*/dev/shm.*--shm-size"):
         SharedFrame.create(side, side)
     assert not [path for path in Path("/dev/shm").iterdir() if path.stat().st_size > much]
+
+
+def test_shared_memory_that_the_system_does_not_give_is_a_clear_error(monkeypatch):
+    def refuse(*_args, **_options):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(multiprocessing.shared_memory, "SharedMemory", refuse)
+    with pytest.raises(VisionError, match=r"no shared memory for pictures of 64x36: Too many open files"):
+        SharedFrame.create(64, 36)
+    with pytest.raises(VisionError, match=r"no shared memory for a photo: Too many open files"):
+        SharedBytes.create(b"photo")
 
 
 def test_smaller_pictures_fit_larger_do_not():

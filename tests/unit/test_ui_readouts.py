@@ -37,6 +37,20 @@ def test_vision_state_is_said_once() -> None:
     assert "Vision starting: warming up 3/20" in readouts.state_line(info)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "Nobody is in the picture."),
+        ({"size": None}, "There is no picture yet."),
+        ({"vision": {"state": "stalled", "notice": "vision stalled"}}, "Vision does not see this picture."),
+        ({"vision": {"state": "ready", "notice": "no shared memory for vision"}}, "Vision does not see this picture."),
+        ({"source": {"kind": "file", "state": {"phase": "ended"}}}, "Nobody was in the last picture."),
+    ],
+)
+def test_nobody_is_said_to_be_there_only_by_who_sees(change: dict[str, object], words: str) -> None:
+    assert readouts.nobody(stream_info("a", {"kind": "demo"}) | change) == words
+
+
 def test_a_person_is_told_with_the_similarity() -> None:
     lost = {"id": 2, "name": "rei", "similarity": 0.61, "state": "lost"}
     assert "Rei (out of sight)" in readouts.person_line(lost, "Rei")

@@ -287,6 +287,7 @@ def _recording(api: Service, info: Json) -> None:
         type="primary" if recording else "secondary",
         width="stretch",
         key="record",
+        disabled=readouts.is_over(info) and not recording,
         on_click=_toggle_recording,
         args=(api, info["id"], recording),
     )
@@ -329,7 +330,8 @@ def _numbers(stream_id: str, members: list[Json]) -> None:
 
 def _shown(info: Json) -> tuple[object, ...]:
     """What the controls of a stream depend on."""
-    return info["id"], info.get("member"), info.get("object"), info.get("style"), readouts.is_recording(info)
+    choices = info.get("member"), info.get("object"), info.get("style")
+    return info["id"], *choices, readouts.is_recording(info), readouts.is_over(info)
 
 
 def _history(info: Json) -> list[tuple[float, float, float]]:
