@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streamer.errors import ConfigError, GalleryUnavailable, StreamerError
+from streamer.errors import ConfigError, GalleryUnavailable, GalleryUnwritable, StreamerError
 from streamer.folders import CHOOSE, unusable
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def examine(settings: Settings) -> Iterator[Check]:
 
     yield from port_checks(settings)
     yield _udp()
+    yield _webrtc(settings)
     yield from _shared_memory(settings)
     yield _streamlit()
     yield _chromium()
@@ -225,10 +226,10 @@ def check_gallery(folder: Path) -> Check:
     name, path = "gallery", folder / DATABASE
     try:
         found = inspect(path)
+    except GalleryUnwritable as exc:
+        return Check(name, "fail", str(exc), "choose another folder with --data-dir")
     except GalleryUnavailable as exc:
         return Check(name, "fail", str(exc).partition(": put back")[0], _recovery(str(exc), folder))
-    except ConfigError as exc:
-        return Check(name, "fail", str(exc), "choose another folder with --data-dir")
     if found is None:
         return Check(name, "ok", "nobody is enrolled yet")
     return Check(name, "ok", f"{found[0]} members, {found[1]} photos")
@@ -266,6 +267,18 @@ def _udp() -> Check:
     except OSError as exc:
         return Check("UDP on loopback", "fail", str(exc), "allow UDP on 127.0.0.1: live video needs it")
     return Check("UDP on loopback", "ok" if arrived else "fail", "datagrams arrive" if arrived else "garbled")
+
+
+def _webrtc(settings: Settings) -> Check:
+    from streamer.webrtc.peers import Network
+
+    try:
+        network = Network.of(settings)
+    except ConfigError as exc:
+        wrong, _, action = str(exc).partition("; ")
+        return Check("WebRTC", "fail", wrong, action)
+    servers = f", {len(network.ice_servers)} ICE servers" if network.ice_servers else ""
+    return Check("WebRTC", "ok", f"peers reach {', '.join(network.addresses)}{servers}")
 
 
 def _shared_memory(settings: Settings) -> Iterator[Check]:

@@ -176,5 +176,10 @@ class ConfigError(StreamerError):
     """A setting, a port or a folder that cannot be used."""
 
 
+class GalleryUnwritable(GalleryUnavailable, ConfigError):
+    """The gallery's folder must not be written to, or is none: the configuration is wrong, or the folder was changed
+    since."""
+
+
 class LimitReached(StreamerError):
     """A stated bound is reached."""

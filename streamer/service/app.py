@@ -25,6 +25,7 @@ from streamer.service.sole import sole_service
 from streamer.service.streams import Streams
 from streamer.vision.gallery import Gallery
 from streamer.vision.supervisor import Supervisor
+from streamer.webrtc.peers import Network
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ GALLERY_POLL_SECONDS = 0.5
 def create_app(settings: Settings) -> FastAPI:
     """The service as an ASGI application. Raises `ConfigError` where it must not listen as configured."""
     check_binding(settings)
+    Network.of(settings)  # not only when the first stream needs it
     title = "Identity-aware streamer"
     app = FastAPI(title=title, version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
     app.state.settings = settings

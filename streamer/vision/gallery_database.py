@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from streamer.errors import ConfigError, GalleryUnavailable
+from streamer.errors import GalleryUnavailable, GalleryUnwritable
 from streamer.folders import unusable
 
 APPLICATION_ID = 0x53474C59
@@ -93,7 +93,7 @@ def open_database(path: Path) -> sqlite3.Connection:
 
     Raises:
         GalleryUnavailable: locked, damaged, another program's, or of a newer version. The file is left as it is.
-        ConfigError: the folder cannot be made or written.
+        GalleryUnwritable: the folder cannot be made or written.
     """
     _prepare_folder(path.parent)
     with translated(path):
@@ -116,7 +116,7 @@ def inspect(path: Path) -> tuple[int, int] | None:
     """Members and photos of the gallery at `path`, through a connection that cannot write; None: there is none yet.
 
     Raises:
-        GalleryUnavailable, ConfigError: as `open_database`.
+        GalleryUnavailable: as `open_database`.
     """
     with translated(path):
         if not path.exists() or path.stat().st_size == 0:
@@ -152,7 +152,7 @@ def _prepare_folder(folder: Path) -> None:
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _system_meaning(exc, folder) from exc
-        raise ConfigError(f"the gallery's folder {folder} cannot be made: {unusable(folder, exc)}") from exc
+        raise GalleryUnwritable(f"the gallery's folder {folder} cannot be made: {unusable(folder, exc)}") from exc
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _no_permission(folder)
 
@@ -234,7 +234,7 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _meaning(error: sqlite3.Error, path: Path) -> GalleryUnavailable | ConfigError:
+def _meaning(error: sqlite3.Error, path: Path) -> GalleryUnavailable:
     code = _code(error)
     if code in _BUSY:
         return GalleryUnavailable(
@@ -249,7 +249,7 @@ def _meaning(error: sqlite3.Error, path: Path) -> GalleryUnavailable | ConfigErr
     return GalleryUnavailable(f"the gallery {path} cannot be used ({error}); check the disk, or try again")
 
 
-def _system_meaning(error: OSError, path: Path) -> GalleryUnavailable | ConfigError:
+def _system_meaning(error: OSError, path: Path) -> GalleryUnavailable:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return _no_permission(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -259,8 +259,8 @@ def _system_meaning(error: OSError, path: Path) -> GalleryUnavailable | ConfigEr
     )
 
 
-def _no_permission(path: Path) -> ConfigError:
-    return ConfigError(
+def _no_permission(path: Path) -> GalleryUnwritable:
+    return GalleryUnwritable(
         f"no permission to write {path}; change its owner or mode, or choose another folder with --data-dir"
     )
 

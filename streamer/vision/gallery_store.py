@@ -25,7 +25,7 @@ class GalleryStore:
 
     Raises (any method):
         GalleryUnavailable: locked for too long, damaged, of a newer version, disk full, closed.
-        ConfigError: the folder cannot be written.
+        GalleryUnwritable: the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -84,6 +84,8 @@ class Pack:
     """A face pack: detector and recogniser."""
 
     name: str
+    detector: str
+    """File name of the model that finds faces."""
     recogniser: str
     """File name of the recognition model: what decides whether two embeddings may be compared."""
     licence: str
@@ -95,13 +97,14 @@ PACKS: dict[str, Pack] = {
     for pack in (
         Pack(
             "embedded",
+            SCRFD_FILE,
             "mobilefacenet_192.onnx",
             f"SCRFD: {_INSIGHTFACE}; MobileFaceNet: MIT",
             f"package index ({SCRFD_REQUIREMENT})",
         ),
-        Pack("buffalo_l", "w600k_r50.onnx", _INSIGHTFACE, "InsightFace releases on GitHub"),
-        Pack("buffalo_s", "w600k_mbf.onnx", _INSIGHTFACE, "InsightFace releases on GitHub"),
-        Pack("buffalo_sc", "w600k_mbf.onnx", _INSIGHTFACE, "InsightFace releases on GitHub"),
+        Pack("buffalo_l", "det_10g.onnx", "w600k_r50.onnx", _INSIGHTFACE, "InsightFace releases on GitHub"),
+        Pack("buffalo_s", "det_500m.onnx", "w600k_mbf.onnx", _INSIGHTFACE, "InsightFace releases on GitHub"),
+        Pack("buffalo_sc", "det_500m.onnx", "w600k_mbf.onnx", _INSIGHTFACE, "InsightFace releases on GitHub"),
     )
 }
 
@@ -240,7 +243,7 @@ class ModelStore:
         ]
         for pack in PACKS.values():
             folder = self.folder(pack.name)
-            files = self._check(folder) or {pack.recogniser: "missing"}
+            files = self._check(folder) or dict.fromkeys((pack.detector, pack.recogniser), "missing")
             found += [
                 ModelFile(pack.name, file, status, folder / file, _size(folder / file), pack.licence, pack.origin)
                 for file, status in files.items()

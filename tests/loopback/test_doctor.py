@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from streamer import cli
 from streamer.cli_doctor import Check, examine
 from streamer.cli_doctor_ports import port_checks
+from streamer.errors import ConfigError
+from streamer.service.app import create_app
 from streamer.service.settings import load
 from streamer.vision.shared import free_bytes
 
@@ -37,6 +39,7 @@ def test_the_doctor_looks_at_everything(data_dir: Path) -> None:
         "port of the dashboard",
         "UDP",
         "shared memory",
+        "WebRTC",
         "streamlit",
         "chromium",
     ):
@@ -74,6 +77,21 @@ def test_the_doctor_says_where_there_is_too_little_shared_memory(data_dir: Path)
     assert short.level == "warn"
     assert "1000000 streams of 1920x1080 take" in short.found
     assert "--shm-size" in short.action
+
+
+def test_wrong_addresses_of_webrtc_are_found_before_the_first_stream(data_dir: Path) -> None:
+    own = {"data_dir": data_dir, "service": {"port": 0, "dashboard_port": 0}}
+    for webrtc, found in (
+        ({"interfaces": ["203.0.113.9"]}, "203.0.113.9 is not an address of this machine"),
+        ({"ice_servers": [{"urls": "foo:bar"}]}, "webrtc.ice_servers"),
+    ):
+        settings = load(None, own | {"webrtc": webrtc})
+        check = next(check for check in examine(settings) if check.name == "WebRTC")
+        assert check.level == "fail"
+        assert found in check.found
+        assert check.action
+        with pytest.raises(ConfigError, match=found):
+            create_app(settings)
 
 
 class Answering(threading.Thread):

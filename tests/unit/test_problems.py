@@ -68,6 +68,7 @@ def check_problem(response: httpx.Response, status: int) -> dict[str, object]:
         ("MemberUnknown", 404),
         ("PhotoUnknown", 404),
         ("MemberExists", 409),
+        ("GalleryUnwritable", 503),
         ("PhotoRefused", 422),
         ("NegotiationError", 400),
         ("CodecUnsupported", 406),
