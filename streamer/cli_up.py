@@ -79,6 +79,10 @@ def up(
     dashboard = _dashboard_file()
     if not settings.on_loopback and not settings.token:
         raise ConfigError(f"refusing to listen on {settings.service.host} without a token: set STREAMER_TOKEN")
+    if settings.service.port == settings.service.dashboard_port != 0:
+        raise ConfigError(
+            f"service and dashboard are both to have port {settings.service.port}; choose another with --dashboard-port"
+        )
     settings.service.dashboard_port = _free_port(settings.service.dashboard_port)
     from rich.console import Console
 

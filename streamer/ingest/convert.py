@@ -49,7 +49,7 @@ def to_i420(frame: av.VideoFrame, max_size: tuple[int, int], pixel_aspect: Fract
     size = _fitted(frame.width, frame.height, room, pixel_aspect)
     if min(size) < MIN_SIDE:
         raise SourceUnusable(
-            f"the picture is {frame.width}x{frame.height}, {size[0]}x{size[1]} as shown: "
+            f"the picture is {frame.width}x{frame.height}, and would be shown with {size[0]}x{size[1]}: "
             f"each side needs {MIN_SIDE} pixels or more; choose another source or profile"
         )
     if size != _even(frame.width, frame.height) or frame.format.name not in _PLANAR:

@@ -175,7 +175,10 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream.thread_type = "AUTO"
             yield container, stream
     except (av.error.FFmpegError, OSError) as exc:
-        raise SourceUnusable(f"{path} is no video that can be read here: {exc.strerror or exc}") from exc
+        raise SourceUnusable(
+            f"{path} is no video that can be read here: {exc.strerror or exc}; give another file, or one that "
+            "`ffmpeg -i IN OUT.mp4` made of it"
+        ) from exc
 
 
 def _check_readable(path: Path) -> None:

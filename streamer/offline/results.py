@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -30,23 +30,23 @@ class ImageResult:
     """The member (or the person in the drawn box) is in the picture."""
     similarity: float | None
     """Cosine of the best face to the member, -1..1."""
-    masks: list[np.ndarray]
+    masks: list[np.ndarray] = field(repr=False)
     """(H, W) bool, one for each track shown: of the person, or of the object where one was asked for."""
     boxes: list[Box]
     """Of the people, one for each mask."""
     tracks: tuple[Track, ...]
     """Everybody in the picture, known or not."""
-    annotated: np.ndarray
+    annotated: np.ndarray = field(repr=False)
     """(H, W, 3) uint8 RGB: tint, contour, name."""
-    overlay: np.ndarray
+    overlay: np.ndarray = field(repr=False)
     """(H, W, 3) uint8 RGB: tint alone."""
-    cutout: np.ndarray
+    cutout: np.ndarray = field(repr=False)
     """(H, W, 4) uint8 RGBA: the person or object with soft edges."""
     seconds: float
     """Time that it took."""
-    json: dict[str, Any]
+    json: dict[str, Any] = field(repr=False)
     """One object of the result schema, as the service and the sidecars have it."""
-    _found: PhotoResult
+    _found: PhotoResult = field(repr=False)
 
     def save(self, folder: str | PathLike[str]) -> list[Path]:
         """Write annotated.png, overlay.png, cutout.png and result.json. Raises `OutputError`."""

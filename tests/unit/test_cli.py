@@ -130,6 +130,14 @@ def test_an_empty_data_folder_is_not_the_present_one(run: Run) -> None:
     assert "is empty" in err
 
 
+def test_service_and_dashboard_cannot_share_a_port(run: Run, data_dir: Path) -> None:
+    status, _, err = run(
+        "up", "--port", "8123", "--dashboard-port", "8123", "--no-browser", "--data-dir", str(data_dir)
+    )
+    assert status == 1
+    assert "both to have port 8123" in err
+
+
 def test_a_taken_port_is_one_clear_line(run: Run, data_dir: Path, taken_port: int) -> None:
     status, _, err = run("serve", "--port", str(taken_port), "--data-dir", str(data_dir))
     assert status == 1
