@@ -51,6 +51,9 @@ def _reserve(block: shared_memory.SharedMemory) -> None:
     file = os.open(path, os.O_RDWR)
     try:
         os.posix_fallocate(file, 0, block.size)
+    except OSError as exc:
+        if exc.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise  # else it cannot be reserved here, which says nothing of the room
     finally:
         os.close(file)
 
