@@ -77,8 +77,9 @@ def up(
     wanted = source_of(source)
     settings = ctx.obj.settings(service={"port": port, "dashboard_port": dashboard_port})
     dashboard = _dashboard_file()
-    if not settings.on_loopback and not settings.token:
-        raise ConfigError(f"refusing to listen on {settings.service.host} without a token: set STREAMER_TOKEN")
+    from streamer.service.settings import check_binding
+
+    check_binding(settings)
     if settings.service.port == settings.service.dashboard_port != 0:
         raise ConfigError(
             f"service and dashboard are both to have port {settings.service.port}; choose another with --dashboard-port"

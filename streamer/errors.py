@@ -108,6 +108,10 @@ class GalleryUnavailable(GalleryError):
     """The gallery's files cannot be used now or as they are: locked, damaged, of a newer version, disk full."""
 
 
+class GalleryUnwritable(GalleryUnavailable):
+    """The gallery's folder must not be written to, or is none."""
+
+
 class PhotoRefused(GalleryError):
     """A photo that cannot be enrolled."""
 
@@ -174,11 +178,6 @@ class OutputError(StreamerError):
 
 class ConfigError(StreamerError):
     """A setting, a port or a folder that cannot be used."""
-
-
-class GalleryUnwritable(GalleryUnavailable, ConfigError):
-    """The gallery's folder must not be written to, or is none: the configuration is wrong, or the folder was changed
-    since."""
 
 
 class LimitReached(StreamerError):

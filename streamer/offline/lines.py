@@ -121,7 +121,9 @@ def _result(said: dict[str, Any], masks: bool) -> FrameResult:
     width, height = (int(side) for side in said["size"])
     labels: np.ndarray | None = None
     tracks = []
-    undecided = frozenset(said.get("undecided", ()))
+    undecided = said.get("undecided", [])
+    if not isinstance(undecided, list):
+        raise ValueError(f"undecided is {undecided!r:.40}")
     for number, told in enumerate(said["tracks"][:MAX_TRACKS]):
         label = number + 1
         seen = masks and told["state"] == "tracked"

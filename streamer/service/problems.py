@@ -6,7 +6,7 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -24,8 +24,6 @@ from streamer.errors import StreamerError, redact
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-
-_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 RETRY_AFTER_SECONDS = 2
 """Said with 503: a worker restarts in about this time."""
@@ -136,7 +134,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """What the path of `request` may be asked with."""
-    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    scopes = {method: {**request.scope, "method": method} for method in sorted(HTTPMethod)}
     routes = request.app.routes
     return [name for name, scope in scopes.items() if any(r.matches(scope)[0] is Match.FULL for r in routes)]
 

@@ -63,6 +63,7 @@ def serve(settings: Settings, on_listening: Callable[[str], None]) -> None:
 
     Raises:
         ConfigError: the port or the data folder cannot be used, or the binding needs a token.
+        GalleryUnavailable: the gallery cannot be opened.
     """
     check_binding(settings)
     with contextlib.closing(listen(settings.service.host, settings.service.port)) as bound:

@@ -68,7 +68,7 @@ def test_two_processes_and_a_thread_lose_nothing(folder: Path) -> None:
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from streamer.errors import ConfigError
+from streamer.errors import GalleryUnwritable
 from streamer.vision.gallery import Gallery
 if os.getuid() == 0:
     os.setgid(65534)
@@ -76,7 +76,7 @@ if os.getuid() == 0:
 for folder in sys.argv[1:]:
     try:
         Gallery(Path(folder))
-    except ConfigError as exc:
+    except GalleryUnwritable as exc:
         print(exc)
 """
 

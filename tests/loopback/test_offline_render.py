@@ -270,6 +270,16 @@ def test_a_line_without_a_time_is_no_line(sight: Sight, tmp_path: Path) -> None:
             made(sight, clip, changed(sidecar, lambda lines: [*lines[:2], {**lines[2], key: value}]), "hide")  # noqa: B023
 
 
+@pytest.mark.parametrize("undecided", [None, "1", 1, {"1": True}])
+def test_undecided_that_are_no_list_are_refused_not_passed_over(
+    sight: Sight, tmp_path: Path, undecided: object
+) -> None:
+    clip, sidecar = recording(tmp_path, STEADY)
+    wrong = changed(sidecar, lambda lines: [{**line, "undecided": undecided} for line in lines])
+    with pytest.raises(SourceUnusable, match="undecided is"):
+        made(sight, clip, wrong, "hide")
+
+
 @pytest.mark.parametrize("counts", [None, 7, [1, 2], "?"])
 def test_a_mask_that_is_none_is_refused_and_nothing_is_left(sight: Sight, tmp_path: Path, counts: object) -> None:
     clip, sidecar = recording(tmp_path, STEADY)

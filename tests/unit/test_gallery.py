@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamer.errors import ConfigError, GalleryError, GalleryUnavailable, MemberExists, MemberUnknown, PhotoRefused
+from streamer.errors import (
+    GalleryError,
+    GalleryUnavailable,
+    GalleryUnwritable,
+    MemberExists,
+    MemberUnknown,
+    PhotoRefused,
+)
 from streamer.vision import gallery_database, member_name
 from streamer.vision.gallery import Gallery
 from streamer.vision.gallery_store import DATABASE
@@ -366,7 +373,7 @@ def test_an_empty_file_becomes_a_gallery(folder: Path) -> None:
 
 def test_a_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="file"):
+    with pytest.raises(GalleryUnwritable, match="file"):
         Gallery(tmp_path / "file" / "gallery")
-    with pytest.raises(ConfigError, match="file"):
+    with pytest.raises(GalleryUnwritable, match="file"):
         Gallery(tmp_path / "file")
